@@ -1,0 +1,1 @@
+"""The door: SDK routes in plain ASGI, checked event by event, packed into the log."""

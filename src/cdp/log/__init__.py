@@ -1,0 +1,1 @@
+"""The buffer between ingest and the worker: one port, one record format, two implementations."""

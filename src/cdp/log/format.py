@@ -1,0 +1,116 @@
+"""Format 1 of a log record: the events of one source and one partition, from one or more requests.
+
+The value is JSON lines, one event a line, as the caller sent it, so any Kafka consumer can read it.
+The headers say the rest:
+
+=================  =================================================================
+``cdp-format``     ``1``
+``cdp-kind``       ``events`` or ``rejected`` (lines are then ``RejectedLine`` objects)
+``cdp-source``     the source's id
+``cdp-requests``   JSON list of ``[request id, received at, sent at or null, lines]``, in line order
+=================  =================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from cdp.log.port import NewRecord, Record
+
+FORMAT = "1"
+Kind = Literal["events", "rejected"]
+
+
+class RequestLines(NamedTuple):
+    """The lines of one request that go to one partition. Times are RFC 3339 text."""
+
+    request_id: str
+    received_at: str
+    sent_at: str | None
+    lines: Sequence[bytes]
+
+
+class RejectedLine(msgspec.Struct):
+    """A refused event on its way to the ``rejected`` table; ``raw`` travels as base64."""
+
+    code: str
+    message: str
+    raw: bytes
+    message_id: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedLine:
+    """One line of a record with what its request said about it. ``ordinal`` is its line number."""
+
+    source_id: str
+    request_id: str
+    received_at: str
+    sent_at: str | None
+    ordinal: int
+    line: bytes
+
+
+class UnknownFormat(Exception):
+    """The record was written by something else, or by a newer version."""
+
+
+_RequestHeader = tuple[str, str, str | None, int]
+_encode = msgspec.json.Encoder().encode
+_decode_requests = msgspec.json.Decoder(list[_RequestHeader]).decode
+
+
+def pack_record(
+    partition: int,
+    key: bytes | None,
+    source_id: str,
+    requests: Iterable[RequestLines],
+    kind: Kind = "events",
+) -> NewRecord:
+    """Pack the lines of ``requests`` into one record. A line must be JSON without a raw newline."""
+    lines: list[bytes] = []
+    header: list[_RequestHeader] = []
+    for request in requests:
+        lines.extend(request.lines)
+        header.append(
+            (request.request_id, request.received_at, request.sent_at, len(request.lines))
+        )
+    headers = {
+        "cdp-format": FORMAT,
+        "cdp-kind": kind,
+        "cdp-source": source_id,
+        "cdp-requests": _encode(header).decode(),
+    }
+    return NewRecord(partition, key, headers, b"\n".join(lines))
+
+
+def unpack_record(record: Record) -> tuple[Kind, list[LoggedLine]]:
+    """Return the kind and the lines of a record; raise ``UnknownFormat`` when it is not ours."""
+    headers = record.headers
+    kind = headers.get("cdp-kind")
+    if headers.get("cdp-format") != FORMAT or kind not in ("events", "rejected"):
+        raise UnknownFormat(f"format {headers.get('cdp-format')!r}, kind {kind!r}")
+    try:
+        requests = _decode_requests(headers["cdp-requests"])
+        source_id = headers["cdp-source"]
+    except (KeyError, msgspec.DecodeError) as error:
+        raise UnknownFormat(f"unreadable headers: {error}") from error
+    lines = record.value.split(b"\n") if record.value else []
+    if len(lines) != sum(count for *_, count in requests):
+        raise UnknownFormat("the headers count other lines than the value holds")
+    return kind, list(_zip_lines(source_id, requests, lines))  # type: ignore[return-value]
+
+
+def _zip_lines(
+    source_id: str, requests: Sequence[_RequestHeader], lines: Sequence[bytes]
+) -> Iterator[LoggedLine]:
+    ordinal = 0
+    for request_id, received_at, sent_at, count in requests:
+        for _ in range(count):
+            yield LoggedLine(source_id, request_id, received_at, sent_at, ordinal, lines[ordinal])
+            ordinal += 1

@@ -1,0 +1,96 @@
+"""The words that the stages share. Data only: no I/O, no clock, no rules.
+
+Times are aware ``datetime`` values in UTC. Identifiers are already normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+EventType = Literal["track", "identify", "page", "screen", "group", "alias"]
+SourceType = Literal["web", "app", "server", "store", "crm", "erp", "service", "shop"]
+
+EVENT_TYPES: frozenset[str] = frozenset({"track", "identify", "page", "screen", "group", "alias"})
+SOURCE_TYPES: tuple[SourceType, ...] = (
+    "web", "app", "server", "store", "crm", "erp", "service", "shop",
+)  # fmt: skip
+PUBLIC_SOURCE_TYPES: frozenset[str] = frozenset({"web", "app"})
+
+
+class Identifier(NamedTuple):
+    """One way to name a person: a type (``email``, ``user_id``, …) and its normalised value."""
+
+    type: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where events come from. ``number`` is the small integer that rows carry."""
+
+    source_id: str
+    number: int
+    name: str
+    type: SourceType
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the write key lies in the open (browser, app), so its claims are not trusted."""
+        return self.type in PUBLIC_SOURCE_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One accepted call, read and normalised: what the worker works on.
+
+    ``properties`` and ``context`` are strict JSON objects as UTF-8 bytes. For identify and group
+    calls ``properties`` holds the traits that were sent. ``at`` is the event time after the
+    clock-skew correction; ``sent_at_raw`` is what the caller wrote, when that differs.
+    """
+
+    source: Source
+    message_id: str
+    type: EventType
+    name: str | None
+    at: datetime
+    received_at: datetime
+    identifiers: tuple[Identifier, ...]
+    """Strongest first, without duplicates; empty only for revenue without a person."""
+    properties: bytes
+    context: bytes
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    """The person's trait changes that this call carries; ``None`` removes one."""
+    consents: Mapping[str, bool] = field(default_factory=dict)
+    group_id: str | None = None
+    original_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one event says about identity: these identifiers were seen together at this time."""
+
+    identifiers: tuple[Identifier, ...]
+    at: datetime
+    message_id: str
+    source_number: int
+    trusted: bool
+    """False for public keys, which may tie an anonymous visitor to a person, never two people."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """An event that was refused at the door, kept with its reason and its bytes."""
+
+    source_id: str
+    message_id: str | None
+    code: str
+    message: str
+    received_at: datetime
+    raw: bytes

@@ -1,0 +1,1 @@
+"""What every process needs around the flow: clock, logs, stopping, supervision."""

@@ -1,0 +1,1 @@
+"""Rules, segments, tags: their meaning, their SQL, who is in and why."""

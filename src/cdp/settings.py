@@ -1,0 +1,100 @@
+"""Settings: read once, at the edge, from ``CDP_*``. An unknown ``CDP_`` variable is an error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cdp.errors import SetupError
+
+PREFIX = "CDP_"
+
+
+class Settings(BaseSettings):
+    """Every setting with its default; ``cdp doctor`` prints the effective ones."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    data_dir: Path = Field(Path(".cdp"), description="Folder of everything that is kept here.")
+    database_url: str | None = Field(None, description="Postgres; without it an embedded one runs.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="The one port of `cdp up`.")
+    public_url: str | None = Field(
+        None, description="How the outside reaches this host, when a proxy stands in front."
+    )
+
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="host:port,…; without it the log is a table in Postgres."
+    )
+    kafka_topic: str = "cdp.events"
+    kafka_replication_factor: int = Field(1, ge=1)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: str | None = None
+    kafka_ssl_cafile: Path | None = None
+
+    log_partitions: int = Field(8, ge=1, le=1024, description="Partitions of a newly made log.")
+    log_retention_days: int = Field(7, ge=1, description="Days that the embedded log keeps.")
+    dedup_days: int = Field(7, ge=7, description="Days in which a repeated message is a duplicate.")
+
+    linger_ms: float = Field(3.0, ge=0, description="How long requests wait to be packed together.")
+    max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="Inflated body.")
+    max_event_bytes: int = Field(32 * 1024, ge=256, description="Per event; a source may differ.")
+
+    worker_batch_events: int = Field(4000, ge=1)
+    worker_poll_seconds: float = Field(0.25, gt=0)
+
+    duckdb_memory: str = "512MB"
+    duckdb_threads: int = Field(2, ge=1)
+    query_timeout_seconds: float = Field(30, gt=0, le=60)
+    query_max_rows: int = Field(100_000, ge=1)
+    segment_time_seconds: float = Field(
+        15, gt=0, description="How often segments are looked at when only time passes."
+    )
+
+    default_country: str = Field("CN", description="For phone numbers without a country code.")
+    timezone: str = "Asia/Shanghai"
+    currency: str = "CNY"
+
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{value!r} is not an IANA time zone") from error
+        return value
+
+    @field_validator("default_country", "currency")
+    @classmethod
+    def _upper(cls, value: str) -> str:
+        return value.upper()
+
+
+def read_settings(environment: dict[str, str] | None = None) -> Settings:
+    """Read the settings from ``environment`` (default: the process's).
+
+    Raises ``SetupError`` naming the variable for an unknown name or a bad value.
+    """
+    source = dict(os.environ) if environment is None else environment
+    given = {key: value for key, value in source.items() if key.startswith(PREFIX)}
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise SetupError(f"{unknown[0]} is not a setting; `cdp doctor` lists them")
+    values = {known[key]: value for key, value in given.items() if value != ""}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{PREFIX}{str(first['loc'][0]).upper()}"
+        raise SetupError(f"{name}: {first['msg']}") from error

@@ -1,0 +1,1 @@
+"""Postgres: the schema, transactions, and the rows that every stage shares."""

@@ -1,0 +1,87 @@
+"""Batches: what one transaction changed, numbered in commit order, for those who follow along.
+
+The worker, merges by hand and privacy deletion all write through here, so a follower that reads
+``batches`` by ``seq`` never skips a late commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from cdp.storage.database import Driver
+
+FEED_CHANNEL = "cdp_batches"
+
+
+@dataclass(slots=True)
+class BatchChanges:
+    """Keys of what a transaction changed. Sets, so that saying it twice does no harm."""
+
+    nodes: set[int] = field(default_factory=set)
+    """Nodes that are new or whose counters moved."""
+    trait_nodes: set[int] = field(default_factory=set)
+    """Nodes whose traits or consents changed."""
+    moved_nodes: set[int] = field(default_factory=set)
+    """Nodes whose profile changed."""
+    profiles: set[int] = field(default_factory=set)
+    """Profiles that were touched in any way, those that ceased to exist included."""
+    erased_nodes: set[int] = field(default_factory=set)
+    merges: list[dict[str, str]] = field(default_factory=list)
+    """``{"from": profile id, "into": profile id}`` for each profile that another absorbed."""
+
+
+def open_batch(connection: Driver) -> int:
+    """Return a fresh batch id for rows that this transaction writes."""
+    row = connection.execute("SELECT nextval('batch_ids')").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def close_batch(
+    connection: Driver,
+    batch_id: int,
+    changes: BatchChanges,
+    *,
+    events: int = 0,
+    received_until: datetime | None = None,
+    positions: Mapping[str, Mapping[int, int]] | None = None,
+) -> int:
+    """Give the batch its place in commit order; return it. Must be the transaction's last write:
+
+    it takes the lock that serialises commits.
+    """
+    row = connection.execute(
+        "UPDATE batch_head SET next_seq = next_seq + 1 RETURNING next_seq - 1"
+    ).fetchone()
+    assert row is not None
+    seq = int(row[0])
+    document: dict[str, Any] = {
+        log: {str(partition): offset for partition, offset in by_partition.items()}
+        for log, by_partition in (positions or {}).items()
+    }
+    connection.execute(
+        """INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes,
+                                trait_nodes, moved_nodes, profiles, erased_nodes, merges)
+           VALUES (%s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                   %s::bigint[], %s)""",
+        (
+            seq,
+            batch_id,
+            received_until,
+            Jsonb(document),
+            events,
+            sorted(changes.nodes),
+            sorted(changes.trait_nodes),
+            sorted(changes.moved_nodes),
+            sorted(changes.profiles),
+            sorted(changes.erased_nodes),
+            Jsonb(changes.merges),
+        ),
+    )
+    connection.execute(f"NOTIFY {FEED_CHANNEL}")
+    return seq

@@ -1,0 +1,480 @@
+"""The whole Postgres schema on one page; ``migrations/`` is proved equal to it by a test.
+
+Facts hang on identifier *nodes*; a profile is a computed view. So no row below, except those of
+``profiles`` and ``node_profiles``, changes when people are merged or parted.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import DATEMULTIRANGE, JSON, JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
+
+
+# ── Who may post and who may ask ────────────────────────────────────────────────────────────────
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("source_id", Text, primary_key=True),
+    Column("number", Integer, Identity(), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
+    _now("created_at"),
+    _time("disabled_at", nullable=True),
+)
+
+write_keys = Table(
+    "write_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("source_id", Text, ForeignKey("sources.source_id"), nullable=False),
+    # Kept readable: it lies open in every web page, and an operator must be able to look it up.
+    Column("write_key", Text, nullable=False, unique=True),
+    _now("created_at"),
+    _time("last_used_at", nullable=True),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("token_hash", Text, nullable=False, unique=True),
+    Column("scopes", ARRAY(Text), nullable=False),
+    _now("created_at"),
+    _time("revoked_at", nullable=True),
+    _time("last_used_at", nullable=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", BigInteger, Identity(), primary_key=True),
+    _now("at"),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'")),
+)
+
+# Workspace-wide facts that every process must agree on, such as the salt behind profile ids.
+workspace = Table(
+    "workspace",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", JSONB, nullable=False),
+)
+
+# ── The embedded log ────────────────────────────────────────────────────────────────────────────
+
+log_heads = Table(
+    "log_heads",
+    metadata,
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False, server_default=text("0")),
+)
+
+log_records = Table(
+    "log_records",
+    metadata,
+    Column("partition", Integer, nullable=False),
+    Column("record_offset", BigInteger, nullable=False),
+    _time("written_at"),
+    Column("headers", JSON, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("partition", "record_offset", "written_at"),
+    # Retention drops whole days.
+    postgresql_partition_by="RANGE (written_at)",
+)
+
+# Who reads which partition; the same for both logs.
+log_workers = Table(
+    "log_workers",
+    metadata,
+    Column("log", Text, nullable=False),
+    Column("worker_id", Text, nullable=False),
+    _time("seen_at"),
+    PrimaryKeyConstraint("log", "worker_id"),
+)
+
+log_leases = Table(
+    "log_leases",
+    metadata,
+    Column("log", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("worker_id", Text, nullable=False),
+    _time("expires_at"),
+    PrimaryKeyConstraint("log", "partition"),
+)
+
+# How far the log has been worked off. Changes only in the transaction of the effects,
+# by compare-and-set, so a stale worker cannot write.
+positions = Table(
+    "positions",
+    metadata,
+    Column("log", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    _now("updated_at"),
+    PrimaryKeyConstraint("log", "partition"),
+)
+
+# ── What was done with each message ─────────────────────────────────────────────────────────────
+
+# (source, message id) as 16 bytes of BLAKE2b. Partitioned by the week of receipt; old weeks drop.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("week", Date, nullable=False),
+    Column("message_key", Uuid, nullable=False),
+    PrimaryKeyConstraint("week", "message_key"),
+    postgresql_partition_by="RANGE (week)",
+)
+
+# Per source and minute of receipt: what became of the events.
+accounting = Table(
+    "accounting",
+    metadata,
+    Column("source_id", Text, nullable=False),
+    _time("minute"),
+    Column("stored", BigInteger, nullable=False, server_default=text("0")),
+    Column("duplicate", BigInteger, nullable=False, server_default=text("0")),
+    Column("rejected", BigInteger, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("source_id", "minute"),
+)
+
+rejected = Table(
+    "rejected",
+    metadata,
+    Column("rejected_id", BigInteger, Identity(), primary_key=True),
+    Column("source_id", Text, nullable=False),
+    Column("message_id", Text),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    _time("received_at"),
+    Column("raw", LargeBinary, nullable=False),
+    Index(None, "source_id", "received_at"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("dead_letter_id", BigInteger, Identity(), primary_key=True),
+    Column("log", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("record_offset", BigInteger, nullable=False),
+    # Null when the record as a whole cannot be read.
+    Column("ordinal", Integer),
+    Column("reason", Text, nullable=False),
+    Column("headers", JSON, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    _now("at"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("batch_id", BigInteger, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    # The strongest identifier on the event; null for events without a person.
+    Column("node_id", BigInteger),
+    Column("source_number", Integer, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("name", Text),
+    _time("at"),
+    _time("received_at"),
+    # What the caller wrote, when the corrected event time differs from it.
+    Column("original_at", Text),
+    # JSON as it came: jsonb would reorder keys and round numbers.
+    Column("properties", JSON, nullable=False),
+    Column("context", JSON, nullable=False),
+    Column("group_id", Text),
+    PrimaryKeyConstraint("received_at", "batch_id", "ordinal"),
+    Index(None, "batch_id"),
+    Index(None, "node_id", "at"),
+    postgresql_partition_by="RANGE (received_at)",
+)
+
+# ── Identity ────────────────────────────────────────────────────────────────────────────────────
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", BigInteger, Identity(), primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    # '' for the identifier itself; 'shared' for the anonymous profile of a shared device.
+    Column("variant", Text, nullable=False, server_default=text("''")),
+    # The id of the profile that this node names, when it is the oldest of its profile. Issued once
+    # and derived from the identifier, so every profile id ever issued finds its node, and through
+    # it the current profile, in one step.
+    Column("profile_id", Text, nullable=False, unique=True),
+    # Nodes that any link fact ties together, accepted or not, share a component: the node_id of
+    # one of them, whose row is the component's lock.
+    Column("component_id", BigInteger, nullable=False),
+    _time("first_seen"),
+    _time("last_seen"),
+    # Events that hang on this node.
+    Column("events", BigInteger, nullable=False, server_default=text("0")),
+    Column("source_numbers", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    UniqueConstraint("type", "value", "variant"),
+    Index(None, "component_id"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# A link fact: these identifiers were seen together. Kept for ever; what becomes of it is computed.
+links = Table(
+    "links",
+    metadata,
+    Column("link_id", BigInteger, Identity(), primary_key=True),
+    # '<trusted 0|1>:<node ids, ascending>', or '<kind>:…' for links made by hand.
+    Column("link_key", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("node_ids", ARRAY(BigInteger), nullable=False),
+    Column("component_id", BigInteger, nullable=False),
+    # The earliest observation by (event time, message id).
+    _time("first_at"),
+    Column("first_message_id", Text, nullable=False),
+    Column("first_source_number", Integer),
+    # Days (UTC) on which it was seen: a set union, so independent of order and duplicates.
+    Column("active_days", DATEMULTIRANGE, nullable=False),
+    _time("retracted_at", nullable=True),
+    Index(None, "component_id"),
+    CheckConstraint("cardinality(node_ids) >= 2", name="two_nodes"),
+)
+
+# What the replay of a component withheld, and why. Rewritten with the component.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("refusal_id", BigInteger, Identity(), primary_key=True),
+    Column("component_id", BigInteger, nullable=False),
+    Column("link_id", BigInteger, nullable=False),
+    Column("node_a", BigInteger, nullable=False),
+    Column("node_b", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    _time("at"),
+    Index(None, "component_id"),
+)
+
+# The one place that says whose an event is: (node, event time) → profile.
+# All but shared devices have a single row from -infinity to infinity.
+node_profiles = Table(
+    "node_profiles",
+    metadata,
+    Column("node_id", BigInteger, nullable=False),
+    _time("since"),
+    _time("until"),
+    # The node_id of the node that names the profile.
+    Column("profile_no", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node_id", "since"),
+    Index(None, "profile_no"),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("profile_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("profile_id", Text, nullable=False, unique=True),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    # Event time of the newest link that joined two of its nodes; null for one node alone.
+    _time("joined_at", nullable=True),
+    _now("changed_at"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# What happened to profiles: the history shown to people and the outbox for machines.
+profile_changes = Table(
+    "profile_changes",
+    metadata,
+    Column("change_no", BigInteger, Identity(), primary_key=True),
+    Column("profile_id", Text, nullable=False),
+    # created | merged | parted | renamed | identifier_added
+    Column("change", Text, nullable=False),
+    Column("details", JSONB, nullable=False),
+    Column("batch_id", BigInteger, nullable=False),
+    _now("at"),
+    Index(None, "profile_id"),
+    Index(None, "batch_id"),
+)
+
+# ── What is known of people, per node ───────────────────────────────────────────────────────────
+
+# Last-writer registers by (event time, message id). JSON null is a removal with its time.
+traits = Table(
+    "traits",
+    metadata,
+    Column("node_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", JSON, nullable=False),
+    _time("at"),
+    Column("message_id", Text, nullable=False),
+    Column("source_number", Integer, nullable=False),
+    PrimaryKeyConstraint("node_id", "name"),
+    postgresql_with={"fillfactor": "80"},
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("node_id", BigInteger, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("granted", Boolean, nullable=False),
+    _time("at"),
+    Column("message_id", Text, nullable=False),
+    Column("source_number", Integer, nullable=False),
+    PrimaryKeyConstraint("node_id", "purpose"),
+)
+
+# ── Commit order, for the analytics feed ────────────────────────────────────────────────────────
+
+batch_ids = Sequence("batch_ids", metadata=metadata)
+
+# One row; whoever commits a batch holds its lock for the last moment of the transaction, so
+# ``seq`` is gapless and in commit order.
+batch_head = Table(
+    "batch_head",
+    metadata,
+    Column("only", SmallInteger, primary_key=True, autoincrement=False),
+    Column("next_seq", BigInteger, nullable=False),
+    CheckConstraint("only = 1", name="one_row"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_id", BigInteger, nullable=False, unique=True),
+    _now("committed_at"),
+    # Receipt of the newest event in it; null when it holds none.
+    _time("received_until", nullable=True),
+    # Positions reached, by log and partition: {"postgres": {"0": 17}}.
+    Column("positions", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("events", Integer, nullable=False, server_default=text("0")),
+    # What changed, by key; readers fetch the current rows, and a missing row means it is gone.
+    Column("nodes", ARRAY(BigInteger), nullable=False),
+    Column("trait_nodes", ARRAY(BigInteger), nullable=False),
+    Column("moved_nodes", ARRAY(BigInteger), nullable=False),
+    Column("profiles", ARRAY(BigInteger), nullable=False),
+    # Nodes erased for privacy: their events go too.
+    Column("erased_nodes", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    # Profile ids that merges absorbed: [{"from": …, "into": …}], so that memberships can say why.
+    Column("merges", JSONB, nullable=False, server_default=text("'[]'")),
+)
+
+# ── Segments and tags ───────────────────────────────────────────────────────────────────────────
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=text("''")),
+    Column("rule", JSONB, nullable=False),
+    Column("consent", Text),
+    Column("version", Integer, nullable=False),
+    _now("created_at"),
+    _now("updated_at"),
+)
+
+segment_versions = Table(
+    "segment_versions",
+    metadata,
+    Column("key", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("rule", JSONB, nullable=False),
+    Column("actor", Text, nullable=False),
+    _now("at"),
+    PrimaryKeyConstraint("key", "version"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("segment", Text, nullable=False),
+    Column("profile_id", Text, nullable=False),
+    _time("entered_at"),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("segment", "profile_id"),
+    Index(None, "profile_id"),
+)
+
+membership_changes = Table(
+    "membership_changes",
+    metadata,
+    Column("change_no", BigInteger, Identity(), nullable=False),
+    Column("segment", Text, nullable=False),
+    Column("profile_id", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    _time("at"),
+    Column("cause", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("segment", "change_no"),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("definition", JSONB, nullable=False),
+    Column("version", Integer, nullable=False),
+    _now("created_at"),
+    _now("updated_at"),
+)
+
+tag_values = Table(
+    "tag_values",
+    metadata,
+    Column("key", Text, nullable=False),
+    Column("profile_id", Text, nullable=False),
+    Column("value", JSON, nullable=False),
+    _time("at"),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("key", "profile_id"),
+    Index(None, "profile_id"),
+)
