@@ -42,10 +42,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "batch_head",
-        sa.Column("only", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("head_no", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("next_seq", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("only = 1", name=op.f("ck_batch_head_one_row")),
-        sa.PrimaryKeyConstraint("only", name=op.f("pk_batch_head")),
+        sa.CheckConstraint("head_no = 1", name=op.f("ck_batch_head_one_row")),
+        sa.PrimaryKeyConstraint("head_no", name=op.f("pk_batch_head")),
     )
     op.create_table(
         "batches",
@@ -452,7 +452,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_write_keys")),
         sa.UniqueConstraint("write_key", name=op.f("uq_write_keys_write_key")),
     )
-    op.execute("INSERT INTO batch_head (only, next_seq) VALUES (1, 1)")
+    op.execute("INSERT INTO batch_head (head_no, next_seq) VALUES (1, 1)")
 
 
 def downgrade() -> None:

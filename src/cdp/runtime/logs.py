@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
@@ -26,16 +26,16 @@ def configure_logs(
 ) -> None:
     """Set up logging for this process; lines go to stderr. ``auto`` is text on a terminal."""
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_secrets,
     ]
-    renderer: structlog.typing.Processor = (
+    renderer: Any = (
         structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()
     )
-    processors = [*shared, structlog.processors.format_exc_info, renderer]
+    processors: list[Any] = [*shared, structlog.processors.format_exc_info, renderer]
     if as_text:
         processors = [*shared, renderer]
     threshold = logging.getLevelNamesMapping()[level.upper()]

@@ -377,9 +377,9 @@ batch_ids = Sequence("batch_ids", metadata=metadata)
 batch_head = Table(
     "batch_head",
     metadata,
-    Column("only", SmallInteger, primary_key=True, autoincrement=False),
+    Column("head_no", SmallInteger, primary_key=True, autoincrement=False),
     Column("next_seq", BigInteger, nullable=False),
-    CheckConstraint("only = 1", name="one_row"),
+    CheckConstraint("head_no = 1", name="one_row"),
 )
 
 batches = Table(
