@@ -132,8 +132,8 @@ def upgrade() -> None:
     op.create_table(
         "ledger",
         sa.Column("week", sa.Date(), nullable=False),
-        sa.Column("message_key", sa.Uuid(), nullable=False),
-        sa.PrimaryKeyConstraint("week", "message_key", name=op.f("pk_ledger")),
+        sa.Column("message_key", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("message_key", "week", name=op.f("pk_ledger")),
         postgresql_partition_by="RANGE (week)",
     )
     op.create_table(

@@ -26,7 +26,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import DATEMULTIRANGE, JSON, JSONB
@@ -167,8 +166,9 @@ ledger = Table(
     "ledger",
     metadata,
     Column("week", Date, nullable=False),
-    Column("message_key", Uuid, nullable=False),
-    PrimaryKeyConstraint("week", "message_key"),
+    Column("message_key", LargeBinary, nullable=False),
+    # The key leads: a look-up asks every kept week for it.
+    PrimaryKeyConstraint("message_key", "week"),
     postgresql_partition_by="RANGE (week)",
 )
 

@@ -1,0 +1,158 @@
+"""★ The story of the worker on one screen: read it first.
+
+A batch of log records becomes people. All of it happens in one Postgres transaction, together with
+the position in the log, so a crash between any two lines leaves either everything or nothing:
+
+    log records ─► read_events ─► claim ─► place ─► write traits, consents, events ─► publish
+
+Each step takes the transaction and the work so far, and adds to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cdp.identity.identity_store import IdentityStore
+from cdp.log.port import Record
+from cdp.model import Event, Observation, RejectedEvent
+from cdp.profiles import profile_write_store as people
+from cdp.storage import outcomes_store as outcomes
+from cdp.storage.batches import BatchChanges, close_batch, open_batch
+from cdp.storage.database import Driver
+from cdp.storage.ledger import claim_messages
+from cdp.storage.positions import advance_positions
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction works off: the events read from some records, and how far they reach."""
+
+    log: str
+    moves: dict[int, tuple[int, int]]
+    """Per partition: the position before and after."""
+    events: list[Event]
+    rejected: list[RejectedEvent] = field(default_factory=list)
+    dead: list[tuple[Record, int | None, bytes, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Work:
+    """A batch on its way through the steps."""
+
+    batch: Batch
+    identity: IdentityStore
+    now: datetime
+    batch_id: int = 0
+    fresh: list[Event] = field(default_factory=list)
+    duplicates: list[Event] = field(default_factory=list)
+    placed: list[people.PlacedEvent] = field(default_factory=list)
+    changes: BatchChanges = field(default_factory=BatchChanges)
+
+
+Step = Callable[[Driver, Work], None]
+
+
+def claim(tx: Driver, work: Work) -> None:
+    """Tell new messages from those that had their effect already."""
+    work.batch_id = open_batch(tx)
+    work.fresh, work.duplicates = claim_messages(tx, work.batch.events)
+
+
+def place(tx: Driver, work: Work) -> None:
+    """Find or make the identifiers, tie them together, and settle who is who."""
+    people_events = [event for event in work.fresh if event.identifiers]
+    homes = work.identity.apply(
+        tx, work.batch_id, [observe(event) for event in people_events], work.changes, work.now
+    )
+    work.placed = list(zip(people_events, homes, strict=True))
+    work.placed += [(event, None) for event in work.fresh if not event.identifiers]
+
+
+def write_traits(tx: Driver, work: Work) -> None:
+    """Keep what was said of the people."""
+    work.changes.trait_nodes |= people.write_traits(tx, work.placed)
+
+
+def write_consents(tx: Driver, work: Work) -> None:
+    """Keep what they agreed to."""
+    work.changes.trait_nodes |= people.write_consents(tx, work.placed)
+
+
+def write_events(tx: Driver, work: Work) -> None:
+    """Keep what they did."""
+    people.write_events(tx, work.batch_id, work.placed)
+
+
+def account(tx: Driver, work: Work) -> None:
+    """Write down what became of everything that arrived, down to the last line."""
+    outcomes.write_rejected(tx, work.batch.rejected)
+    outcomes.write_dead_letters(tx, work.batch.log, work.batch.dead)
+    outcomes.count_outcomes(tx, count(work))
+
+
+def advance(tx: Driver, work: Work) -> None:
+    """Move the position in the log; raises ``StalePosition`` when somebody else has done so."""
+    advance_positions(tx, work.batch.log, work.batch.moves)
+
+
+def publish(tx: Driver, work: Work) -> None:
+    """Give the batch its place in commit order, for those who follow."""
+    close_batch(
+        tx,
+        work.batch_id,
+        work.changes,
+        events=len(work.placed),
+        received_until=max((event.received_at for event in work.batch.events), default=None),
+        positions={work.batch.log: {p: after for p, (_, after) in work.batch.moves.items()}},
+    )
+
+
+# Positions come first: a stale worker finds out before it has done, and locked, anything.
+STEPS: tuple[Step, ...] = (
+    advance,
+    claim,
+    place,
+    write_traits,
+    write_consents,
+    write_events,
+    account,
+    publish,
+)
+
+
+def process(tx: Driver, work: Work, steps: Iterable[Step] = STEPS) -> Work:
+    """Take ``work`` through the steps in the transaction ``tx``, which the caller commits."""
+    for step in steps:
+        step(tx, work)
+    return work
+
+
+def observe(event: Event) -> Observation:
+    """Return what ``event`` says about identity."""
+    return Observation(
+        event.identifiers,
+        event.at,
+        event.message_id,
+        event.source.number,
+        trusted=not event.source.is_public,
+    )
+
+
+def count(work: Work) -> Counter[outcomes.OutcomeKey]:
+    """Count the outcomes of ``work`` per source and minute of receipt."""
+    counts: Counter[outcomes.OutcomeKey] = Counter()
+    for outcome, events in (("stored", work.fresh), ("duplicate", work.duplicates)):
+        _count_events(counts, outcome, events)
+    for refused in work.batch.rejected:
+        counts[refused.source_id, outcomes.minute_of(refused.received_at), "rejected"] += 1
+    return counts
+
+
+def _count_events(
+    counts: Counter[outcomes.OutcomeKey], outcome: outcomes.Outcome, events: Sequence[Event]
+) -> None:
+    for event in events:
+        counts[event.source.source_id, outcomes.minute_of(event.received_at), outcome] += 1

@@ -1,0 +1,53 @@
+"""The ledger of messages: each (source, message id) has its effect once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from cdp.model import Event
+from cdp.storage.database import Driver
+from cdp.storage.partitions import week_of
+
+# Another kept week may know the message already: resends arrive days later. The insert itself
+# settles races within a week, since the second of two transactions waits for the first.
+_CLAIM = """
+INSERT INTO ledger (week, message_key)
+SELECT i.week, i.message_key
+  FROM unnest(%b::date[], %b::bytea[]) AS i (week, message_key)
+ WHERE NOT EXISTS (SELECT 1 FROM ledger l
+                    WHERE l.message_key = i.message_key AND l.week <> i.week)
+ ORDER BY i.message_key
+    ON CONFLICT DO NOTHING
+RETURNING message_key
+"""
+
+
+def key_message(source_id: str, message_id: str) -> bytes:
+    """Return the 16 bytes under which a message of a source is known."""
+    return blake2b(f"{source_id}\n{message_id}".encode(), digest_size=16).digest()
+
+
+def claim_messages(connection: Driver, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+    """Enter ``events`` into the ledger; return those never seen before, and the duplicates.
+
+    Of two equal messages in ``events`` the first counts. The claim holds when the caller's
+    transaction commits.
+    """
+    first: dict[bytes, Event] = {}
+    duplicates: list[Event] = []
+    for event in events:
+        key = key_message(event.source.source_id, event.message_id)
+        if key in first:
+            duplicates.append(event)
+        else:
+            first[key] = event
+    if not first:
+        return [], duplicates
+    weeks = [week_of(event.received_at.date()) for event in first.values()]
+    rows = connection.execute(_CLAIM, (weeks, list(first))).fetchall()
+    if len(rows) == len(first):
+        return list(first.values()), duplicates
+    claimed = {bytes(key) for (key,) in rows}
+    duplicates.extend(event for key, event in first.items() if key not in claimed)
+    return [event for key, event in first.items() if key in claimed], duplicates

@@ -1,0 +1,282 @@
+"""The worker process: takes records from the log and lets ``cdp.pipeline`` do its work on them.
+
+Any number of workers run side by side; leases share the partitions out, and the compare-and-set on
+the position makes sure that a worker which lost its lease cannot write.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+import sqlalchemy as sa
+
+from cdp.identity.identifiers import identify
+from cdp.identity.identity_store import IdentityStore, ensure_salt
+from cdp.identity.rules_store import read_rules
+from cdp.ingest.sources_store import SourceDirectory
+from cdp.log.leases import Leases
+from cdp.log.open import open_log
+from cdp.log.port import Log, LogUnavailable, Record
+from cdp.pipeline import STEPS, Batch, Step, Work, process
+from cdp.read_batch import Identify, read_batch
+from cdp.runtime.clock import now
+from cdp.runtime.logs import get_logger
+from cdp.settings import Settings
+from cdp.storage.database import Database, driver
+from cdp.storage.partitions import drop_ledger_before, ensure_partitions
+from cdp.storage.positions import StalePosition, read_positions
+
+_log = get_logger(__name__)
+
+LineName = tuple[int, int, int]
+"""Partition, offset, line number."""
+
+# Postgres' class for "too long for an index" and the like: the data's fault, though psycopg files
+# it under operational errors.
+_LIMIT_EXCEEDED = "54"
+
+
+class Worker:
+    """Works off the partitions that it holds. Used by one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: Log,
+        sources: SourceDirectory,
+        identity: IdentityStore,
+        identify_claims: Identify,
+        *,
+        batch_events: int = 4000,
+        steps: Iterable[Step] = STEPS,
+        worker_id: str | None = None,
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._sources = sources
+        self._identity = identity
+        self._identify = identify_claims
+        self._batch_bytes = batch_events * 1024
+        self._steps = tuple(steps)
+        self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}"
+        self._leases = Leases(database, log.name, log.partitions, self.worker_id)
+        self._positions: dict[int, int] | None = None
+        self._held: frozenset[int] = frozenset()
+
+    def run(self, stop: threading.Event, *, poll_seconds: float = 0.25) -> None:
+        """Work until ``stop`` is set; the batch under way is finished first. Never gives up:
+
+        when Postgres or the log is away it says so and tries again.
+        """
+        patience = _Patience()
+        while not stop.is_set():
+            try:
+                worked = self.step(poll_seconds)
+                patience.reset()
+                if not self._held and not worked:
+                    stop.wait(poll_seconds)
+            except (sa.exc.OperationalError, psycopg.OperationalError, LogUnavailable) as error:
+                self.forget()
+                _log.warning("worker_waits", reason=_reason(error), seconds=patience.next())
+                stop.wait(patience.seconds)
+            except StalePosition:
+                _log.info("worker_was_overtaken", worker=self.worker_id)
+                self.forget()
+        with suppress(Exception):
+            self._leases.release()
+
+    def step(self, wait_seconds: float) -> int:
+        """Take the next records and work them off; return how many records that were."""
+        self._held = self._leases.renew(now())
+        if not self._held:
+            self._positions = None
+            return 0
+        if self._positions is None or not self._held <= self._positions.keys():
+            with self._database.transaction() as connection:
+                stored = read_positions(driver(connection), self._log.name)
+            self._positions = {p: stored.get(p, 0) for p in range(self._log.partitions)}
+        wanted = {p: self._positions[p] for p in self._held}
+        records = self._log.read(wanted, max_bytes=self._batch_bytes, wait_seconds=wait_seconds)
+        if records:
+            self._work_off(records)
+        return len(records)
+
+    def forget(self) -> None:
+        """Drop what is only remembered in memory, after a transaction that did not commit."""
+        self._positions = None
+        self._identity.forget()
+
+    def _work_off(self, records: Sequence[Record]) -> None:
+        """Commit ``records``; halve them when they fail, until the one bad record is found."""
+        try:
+            self._commit(self._read(records))
+            return
+        except Exception as error:
+            if not _is_poison(error):
+                raise
+            self._identity.forget()
+            reason = _reason(error)
+        if len(records) > 1:
+            _log.warning("batch_is_halved", records=len(records), reason=reason)
+            middle = len(records) // 2
+            self._work_off(records[:middle])
+            self._work_off(records[middle:])
+            return
+        self._set_aside(records[0], reason)
+
+    def _set_aside(self, record: Record, reason: str) -> None:
+        """Commit ``record`` without the lines that cannot be processed; keep those as dead letters.
+
+        When the lines only fail together, the whole record becomes a dead letter.
+        """
+        lines = list(range(record.value.count(b"\n") + 1))
+        bad = set(self._find_bad_lines(record, lines))
+        _log.error(
+            "record_set_aside",
+            partition=record.partition,
+            offset=record.offset,
+            lines=len(bad) or len(lines),
+            reason=reason,
+        )
+        try:
+            self._commit(self._read([record], skip=bad, reason=reason))
+        except Exception as error:
+            if not _is_poison(error):
+                raise
+            self._identity.forget()
+            whole = self._read([record], skip=self._name_lines(record, lines), reason=reason)
+            self._commit(whole)
+
+    def _find_bad_lines(self, record: Record, lines: Sequence[int]) -> Iterator[LineName]:
+        """Try halves of the record's lines, rolling back each time; name those that fail alone."""
+        others = set(range(record.value.count(b"\n") + 1)) - set(lines)
+        batch = self._read([record], skip=self._name_lines(record, others))
+        if self._would_pass(batch):
+            return
+        if len(lines) == 1:
+            yield from self._name_lines(record, lines)
+            return
+        middle = len(lines) // 2
+        yield from self._find_bad_lines(record, lines[:middle])
+        yield from self._find_bad_lines(record, lines[middle:])
+
+    def _would_pass(self, batch: Batch) -> bool:
+        try:
+            with self._database.engine.connect() as connection:
+                try:
+                    self._process(connection, batch)
+                finally:
+                    connection.rollback()
+        except Exception as error:
+            if not _is_poison(error):
+                raise
+            return False
+        finally:
+            self._identity.forget()
+        return True
+
+    @staticmethod
+    def _name_lines(record: Record, lines: Iterable[int]) -> set[LineName]:
+        return {(record.partition, record.offset, line) for line in lines}
+
+    def _read(
+        self, records: Sequence[Record], *, skip: set[LineName] | None = None, reason: str = ""
+    ) -> Batch:
+        assert self._positions is not None
+        return read_batch(
+            self._log.name,
+            records,
+            self._positions,
+            self._sources.by_id,
+            self._identify,
+            skip=skip or (),
+            skip_reason=reason or "cannot_be_processed",
+        )
+
+    def _commit(self, batch: Batch) -> None:
+        assert self._positions is not None
+        ensure_partitions(self._database, {event.received_at.date() for event in batch.events})
+        with self._database.transaction() as connection:
+            work = self._process(connection, batch)
+        self._identity.remember()
+        self._positions.update({p: after for p, (_, after) in batch.moves.items()})
+        _log.debug("batch_committed", events=len(work.fresh), duplicates=len(work.duplicates))
+
+    def _process(self, connection: sa.Connection, batch: Batch) -> Work:
+        return process(driver(connection), Work(batch, self._identity, now()), self._steps)
+
+
+class _Patience:
+    """Waiting times that double up to ten seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def next(self) -> float:
+        self.seconds = min(10.0, max(0.25, self.seconds * 2))
+        return self.seconds
+
+    def reset(self) -> None:
+        self.seconds = 0.0
+
+
+def _is_poison(error: Exception) -> bool:
+    """Whether the data is at fault, so that trying again cannot help."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if isinstance(cause, psycopg.OperationalError):
+        return (cause.sqlstate or "").startswith(_LIMIT_EXCEEDED)
+    return not isinstance(error, StalePosition | LogUnavailable | sa.exc.TimeoutError)
+
+
+def _reason(error: Exception) -> str:
+    """Name the error without its values, which may be personal."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    state = getattr(cause, "sqlstate", None)
+    return f"{type(cause).__name__} {state}" if state else type(cause).__name__
+
+
+def run_worker(settings: Settings, stop: threading.Event) -> None:
+    """Run one worker until ``stop`` is set. Raises ``SetupError`` when it cannot start."""
+    database = Database(settings.database_url or "", pool_size=4, application_name="cdp-worker")
+    log = open_log(settings, database)
+    sources = SourceDirectory(database)
+    try:
+        with database.transaction() as connection:
+            rules = read_rules(driver(connection), settings.default_country)
+            salt = ensure_salt(driver(connection))
+        worker = Worker(
+            database,
+            log,
+            sources,
+            IdentityStore(rules, salt),
+            partial(identify, rules=rules),
+            batch_events=settings.worker_batch_events,
+        )
+        _log.info("worker_started", worker=worker.worker_id, log=log.name)
+        ticker = threading.Thread(
+            target=_keep_house, args=(settings, database, log, stop), daemon=True
+        )
+        ticker.start()
+        worker.run(stop, poll_seconds=settings.worker_poll_seconds)
+        _log.info("worker_stopped", worker=worker.worker_id)
+    finally:
+        log.close()
+        database.close()
+
+
+def _keep_house(settings: Settings, database: Database, log: Log, stop: threading.Event) -> None:
+    """Once an hour, drop what is older than its retention: ledger weeks, days of the log."""
+    while not stop.is_set():
+        with suppress(sa.exc.SQLAlchemyError, LogUnavailable):
+            drop_ledger_before(database, now().date() - timedelta(days=settings.dedup_days))
+            with database.transaction() as connection:
+                done = read_positions(driver(connection), log.name)
+            log.drop_before(now() - timedelta(days=settings.log_retention_days), done)
+        stop.wait(3600)
