@@ -1,0 +1,64 @@
+"""Build what SDKs send, and put it into a log as ingest would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from zlib import crc32
+
+from cdp.log.format import RequestLines, pack_record
+from cdp.log.port import Log
+from cdp.runtime.clock import format_time
+
+RECEIVED_AT = datetime.now(UTC).replace(hour=0, minute=0, second=1, microsecond=0)
+
+
+def track(
+    name: str, message_id: str, *, at: datetime = RECEIVED_AT, **fields: Any
+) -> dict[str, Any]:
+    """A track call; ``fields`` such as ``userId`` and ``properties``, as SDKs name them."""
+    return {
+        "type": "track",
+        "event": name,
+        "messageId": message_id,
+        "timestamp": format_time(at),
+        **fields,
+    }
+
+
+def identify(message_id: str, *, at: datetime = RECEIVED_AT, **fields: Any) -> dict[str, Any]:
+    """An identify call; ``fields`` such as ``userId`` and ``traits``, as SDKs name them."""
+    return {"type": "identify", "messageId": message_id, "timestamp": format_time(at), **fields}
+
+
+def choose_partition(event: dict[str, Any], partitions: int) -> int:
+    """Where ingest would put the event."""
+    key = str(event.get("userId") or event.get("anonymousId") or "")
+    return crc32(key.encode()) % partitions
+
+
+def append_events(
+    log: Log,
+    source_id: str,
+    events: Iterable[dict[str, Any]],
+    *,
+    received_at: datetime = RECEIVED_AT,
+    request_id: str = "req_test",
+) -> None:
+    """Append ``events`` as one request of ``source_id``, one record a partition; wait for it."""
+    by_partition: dict[int, list[bytes]] = {}
+    for event in events:
+        line = json.dumps(event, ensure_ascii=False).encode()
+        by_partition.setdefault(choose_partition(event, log.partitions), []).append(line)
+    records = [
+        pack_record(
+            partition,
+            None,
+            source_id,
+            [RequestLines(request_id, format_time(received_at), None, lines)],
+        )
+        for partition, lines in sorted(by_partition.items())
+    ]
+    log.append(records).result(timeout=30)
