@@ -52,6 +52,6 @@ def configure_logs(
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """Return a logger whose lines carry ``logger=name``."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    """Return a logger whose lines carry ``module=name``."""
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
