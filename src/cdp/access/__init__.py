@@ -1,1 +1,1 @@
-"""Who may ask: API tokens, scopes, the audit trail."""
+"""Who may ask for what: tokens, scopes, the guard in front of every route, masks, the audit."""
