@@ -187,26 +187,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("log", "worker_id", name=op.f("pk_log_workers")),
     )
     op.create_table(
-        "membership_changes",
-        sa.Column("change_no", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("segment", sa.Text(), nullable=False),
-        sa.Column("profile_id", sa.Text(), nullable=False),
-        sa.Column("change", sa.Text(), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("cause", sa.Text(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("segment", "change_no", name=op.f("pk_membership_changes")),
-    )
-    op.create_table(
-        "memberships",
-        sa.Column("segment", sa.Text(), nullable=False),
-        sa.Column("profile_id", sa.Text(), nullable=False),
-        sa.Column("entered_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("segment", "profile_id", name=op.f("pk_memberships")),
-    )
-    op.create_index(op.f("ix_memberships_profile_id"), "memberships", ["profile_id"], unique=False)
-    op.create_table(
         "node_profiles",
         sa.Column("node_id", sa.BigInteger(), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
@@ -314,39 +294,6 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
-        "segment_versions",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("rule", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column(
-            "at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
-        ),
-        sa.PrimaryKeyConstraint("key", "version", name=op.f("pk_segment_versions")),
-    )
-    op.create_table(
-        "segments",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("rule", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("consent", sa.Text(), nullable=True),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_segments")),
-    )
-    op.create_table(
         "sources",
         sa.Column("source_id", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), sa.Identity(always=False), nullable=False),
@@ -367,38 +314,6 @@ def upgrade() -> None:
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("source_id", name=op.f("pk_sources")),
         sa.UniqueConstraint("number", name=op.f("uq_sources_number")),
-    )
-    op.create_table(
-        "tag_values",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("profile_id", sa.Text(), nullable=False),
-        sa.Column("value", postgresql.JSON(astext_type=sa.Text()), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("key", "profile_id", name=op.f("pk_tag_values")),
-    )
-    op.create_index(op.f("ix_tag_values_profile_id"), "tag_values", ["profile_id"], unique=False)
-    op.create_table(
-        "tags",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("category", sa.Text(), nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("definition", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_tags")),
     )
     op.create_table(
         "tokens",
@@ -452,20 +367,163 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_write_keys")),
         sa.UniqueConstraint("write_key", name=op.f("uq_write_keys_write_key")),
     )
+    op.create_table(
+        "segments",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("rule", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("consent", sa.Text(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("evaluated_version", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("first_change_no", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "updated_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_segments")),
+    )
+    op.create_table(
+        "segment_versions",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("rule", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column(
+            "at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("key", "version", name=op.f("pk_segment_versions")),
+    )
+    op.create_table(
+        "refresh_head",
+        sa.Column("head_no", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("change_no", sa.BigInteger(), nullable=False),
+        sa.Column("evaluated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("head_no = 1", name=op.f("ck_refresh_head_one_row")),
+        sa.PrimaryKeyConstraint("head_no", name=op.f("pk_refresh_head")),
+    )
+    op.create_table(
+        "memberships",
+        sa.Column("segment", sa.Text(), nullable=False),
+        sa.Column("profile_no", sa.BigInteger(), nullable=False),
+        sa.Column("profile_id", sa.Text(), nullable=False),
+        sa.Column("entered_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("segment", "profile_id", name=op.f("pk_memberships")),
+    )
+    op.create_index(op.f("ix_memberships_profile_id"), "memberships", ["profile_id"], unique=False)
+    op.create_table(
+        "membership_changes",
+        sa.Column("change_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("segment", sa.Text(), nullable=False),
+        sa.Column("profile_no", sa.BigInteger(), nullable=False),
+        sa.Column("profile_id", sa.Text(), nullable=False),
+        sa.Column("change", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("change_no", name=op.f("pk_membership_changes")),
+    )
+    op.create_index(
+        op.f("ix_membership_changes_segment_change_no"),
+        "membership_changes",
+        ["segment", "change_no"],
+        unique=False,
+    )
+    op.create_table(
+        "tags",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("category", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("definition", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("evaluated_version", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("first_change_no", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "updated_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_tags")),
+    )
+    op.create_table(
+        "tag_values",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("profile_no", sa.BigInteger(), nullable=False),
+        sa.Column("profile_id", sa.Text(), nullable=False),
+        sa.Column("value", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("key", "profile_id", name=op.f("pk_tag_values")),
+    )
+    op.create_index(op.f("ix_tag_values_profile_id"), "tag_values", ["profile_id"], unique=False)
+    op.create_table(
+        "tag_changes",
+        sa.Column("change_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("profile_no", sa.BigInteger(), nullable=False),
+        sa.Column("profile_id", sa.Text(), nullable=False),
+        sa.Column("value", postgresql.JSON(astext_type=sa.Text()), nullable=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("change_no", name=op.f("pk_tag_changes")),
+    )
+    op.create_index(
+        op.f("ix_tag_changes_key_change_no"), "tag_changes", ["key", "change_no"], unique=False
+    )
+    op.create_table(
+        "manual_tag_values",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("node_id", sa.BigInteger(), nullable=False),
+        sa.Column("value", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", "node_id", name=op.f("pk_manual_tag_values")),
+    )
+    op.create_index(
+        op.f("ix_manual_tag_values_node_id"), "manual_tag_values", ["node_id"], unique=False
+    )
     op.execute("INSERT INTO batch_head (head_no, next_seq) VALUES (1, 1)")
+    op.execute("INSERT INTO refresh_head (head_no, seq, change_no) VALUES (1, 0, 0)")
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_manual_tag_values_node_id"), table_name="manual_tag_values")
+    op.drop_table("manual_tag_values")
+    op.drop_index(op.f("ix_tag_changes_key_change_no"), table_name="tag_changes")
+    op.drop_table("tag_changes")
+    op.drop_index(op.f("ix_tag_values_profile_id"), table_name="tag_values")
+    op.drop_table("tag_values")
+    op.drop_table("tags")
+    op.drop_index(op.f("ix_membership_changes_segment_change_no"), table_name="membership_changes")
+    op.drop_table("membership_changes")
+    op.drop_index(op.f("ix_memberships_profile_id"), table_name="memberships")
+    op.drop_table("memberships")
+    op.drop_table("refresh_head")
+    op.drop_table("segment_versions")
+    op.drop_table("segments")
     op.drop_table("write_keys")
     op.drop_table("workspace")
     op.drop_table("traits")
     op.drop_table("tokens")
-    op.drop_table("tags")
-    op.drop_index(op.f("ix_tag_values_profile_id"), table_name="tag_values")
-    op.drop_table("tag_values")
     op.drop_table("sources")
-    op.drop_table("segments")
-    op.drop_table("segment_versions")
     op.drop_index(op.f("ix_rejected_source_id_received_at"), table_name="rejected")
     op.drop_table("rejected")
     op.drop_index(op.f("ix_refusals_component_id"), table_name="refusals")
@@ -479,9 +537,6 @@ def downgrade() -> None:
     op.drop_table("nodes")
     op.drop_index(op.f("ix_node_profiles_profile_no"), table_name="node_profiles")
     op.drop_table("node_profiles")
-    op.drop_index(op.f("ix_memberships_profile_id"), table_name="memberships")
-    op.drop_table("memberships")
-    op.drop_table("membership_changes")
     op.drop_table("log_workers")
     op.drop_table("log_records")
     op.drop_table("log_leases")

@@ -412,9 +412,14 @@ segments = Table(
     Column("key", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("description", Text, nullable=False, server_default=text("''")),
-    Column("rule", JSONB, nullable=False),
+    # JSON as it was written: jsonb would reorder keys and round numbers.
+    Column("rule", JSON, nullable=False),
     Column("consent", Text),
     Column("version", Integer, nullable=False),
+    # The version that the memberships follow; behind ``version`` until it is evaluated.
+    Column("evaluated_version", Integer, nullable=False, server_default=text("0")),
+    # The newest change of anything when the segment was made: its own changes come after it.
+    Column("first_change_no", BigInteger, nullable=False, server_default=text("0")),
     _now("created_at"),
     _now("updated_at"),
 )
@@ -424,16 +429,32 @@ segment_versions = Table(
     metadata,
     Column("key", Text, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("rule", JSONB, nullable=False),
+    Column("rule", JSON, nullable=False),
     Column("actor", Text, nullable=False),
     _now("at"),
     PrimaryKeyConstraint("key", "version"),
+)
+
+# One row. Whoever refreshes memberships and tag values holds the refresh lock and moves it in the
+# transaction of the effects, so change numbers are gapless and in commit order.
+refresh_head = Table(
+    "refresh_head",
+    metadata,
+    Column("head_no", SmallInteger, primary_key=True, autoincrement=False),
+    # The newest batch whose effects are in memberships and tag values.
+    Column("seq", BigInteger, nullable=False),
+    # The newest change of a membership or a tag value.
+    Column("change_no", BigInteger, nullable=False),
+    # The instant at which rules were last evaluated; facts up to it have come true.
+    _time("evaluated_at", nullable=True),
+    CheckConstraint("head_no = 1", name="one_row"),
 )
 
 memberships = Table(
     "memberships",
     metadata,
     Column("segment", Text, nullable=False),
+    Column("profile_no", BigInteger, nullable=False),
     Column("profile_id", Text, nullable=False),
     _time("entered_at"),
     Column("version", Integer, nullable=False),
@@ -444,14 +465,15 @@ memberships = Table(
 membership_changes = Table(
     "membership_changes",
     metadata,
-    Column("change_no", BigInteger, Identity(), nullable=False),
+    Column("change_no", BigInteger, primary_key=True, autoincrement=False),
     Column("segment", Text, nullable=False),
+    Column("profile_no", BigInteger, nullable=False),
     Column("profile_id", Text, nullable=False),
     Column("change", Text, nullable=False),
     _time("at"),
     Column("cause", Text, nullable=False),
     Column("version", Integer, nullable=False),
-    PrimaryKeyConstraint("segment", "change_no"),
+    Index(None, "segment", "change_no"),
 )
 
 tags = Table(
@@ -461,8 +483,10 @@ tags = Table(
     Column("name", Text, nullable=False),
     Column("category", Text, nullable=False),
     Column("type", Text, nullable=False),
-    Column("definition", JSONB, nullable=False),
+    Column("definition", JSON, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("evaluated_version", Integer, nullable=False, server_default=text("0")),
+    Column("first_change_no", BigInteger, nullable=False, server_default=text("0")),
     _now("created_at"),
     _now("updated_at"),
 )
@@ -471,10 +495,40 @@ tag_values = Table(
     "tag_values",
     metadata,
     Column("key", Text, nullable=False),
+    Column("profile_no", BigInteger, nullable=False),
     Column("profile_id", Text, nullable=False),
     Column("value", JSON, nullable=False),
     _time("at"),
     Column("version", Integer, nullable=False),
     PrimaryKeyConstraint("key", "profile_id"),
     Index(None, "profile_id"),
+)
+
+# Numbered together with ``membership_changes``.
+tag_changes = Table(
+    "tag_changes",
+    metadata,
+    Column("change_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False),
+    Column("profile_no", BigInteger, nullable=False),
+    Column("profile_id", Text, nullable=False),
+    # Null: the tag is gone.
+    Column("value", JSON),
+    _time("at"),
+    Column("cause", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index(None, "key", "change_no"),
+)
+
+# What people set by hand, on the identifier they named: it follows that identifier's profile.
+manual_tag_values = Table(
+    "manual_tag_values",
+    metadata,
+    Column("key", Text, nullable=False),
+    Column("node_id", BigInteger, nullable=False),
+    # JSON null is a removal with its time.
+    Column("value", JSON, nullable=False),
+    _time("at"),
+    PrimaryKeyConstraint("key", "node_id"),
+    Index(None, "node_id"),
 )
