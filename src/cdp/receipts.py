@@ -147,7 +147,7 @@ def _wait_for(stage: Stage) -> Callable[..., Awaitable[None]]:
 
 
 after_profiles = _wait_for("profiles")
-"""FastAPI dependency: ``after=<receipt>&wait=5s`` for reads of Postgres; 503 ``not_yet`` in vain."""
+"""FastAPI dependency: ``after=<receipt>&wait=5s`` for reads of Postgres; 503 when in vain."""
 after_analytics = _wait_for("analytics")
 """The same for reads of DuckDB."""
 

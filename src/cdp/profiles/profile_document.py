@@ -1,0 +1,126 @@
+"""The shapes in which people are shown, masked for those who may not see personal values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from cdp.access import masking
+from cdp.profiles.consent import join_consents
+from cdp.profiles.profile_store import Node, Person, Source
+from cdp.profiles.timeline_store import TimelineEvent
+from cdp.profiles.traits import Register, join_traits
+from cdp.runtime.clock import format_time
+
+Sources = Mapping[int, Source]
+_UNKNOWN = Source("", "")
+
+
+def show_person(
+    person: Person, sources: Sources, now: datetime, *, is_masked: bool
+) -> dict[str, Any]:
+    """Return a profile: identifiers, traits, counts and consent as they stand at ``now``."""
+    first = [node.first_seen for node in person.nodes if node.first_seen is not None]
+    last = [node.last_seen for node in person.nodes if node.last_seen is not None]
+    return {
+        "id": person.profile_id,
+        "identifiers": show_identifiers(person.nodes, sources, is_masked=is_masked),
+        "traits": show_traits(person.registers, now, is_masked=is_masked),
+        "first_seen": _show_time(min(first, default=None)),
+        "last_seen": _show_time(max(last, default=None)),
+        "events": sum(node.events for node in person.nodes),
+        "consent": show_consent(person, sources, now),
+        "version": person.version,
+    }
+
+
+def show_identifiers(
+    nodes: Iterable[Node], sources: Sources, *, is_masked: bool
+) -> list[dict[str, Any]]:
+    """Return the identifiers that people see, by type and age."""
+    return [
+        {
+            "type": node.type,
+            "value": _mask_value(node.type, node.value, is_masked),
+            "first_seen": _show_time(node.first_seen),
+            "last_seen": _show_time(node.last_seen),
+            "sources": [sources.get(number, _UNKNOWN).name for number in node.source_numbers],
+        }
+        | ({"also_claimed_by": list(node.claimed_by)} if node.claimed_by else {})
+        for node in nodes
+        if node.is_visible
+    ]
+
+
+def show_traits(registers: Iterable[Register], at: datetime, *, is_masked: bool) -> dict[str, Any]:
+    """Return the values of the traits as of ``at``."""
+    values = {name: register.value for name, register in join_traits(registers, at).items()}
+    return masking.mask_traits(values) if is_masked else values
+
+
+def show_trait_rows(
+    registers: Iterable[Register], sources: Sources, *, with_provenance: bool, is_masked: bool
+) -> list[dict[str, Any]]:
+    """Return one row per register: the trait, its value, and where it comes from."""
+    rows = []
+    for register in registers:
+        value = register.value
+        if is_masked:
+            value = masking.mask_traits({register.name: value})[register.name]
+        row: dict[str, Any] = {"name": register.name, "value": value}
+        if with_provenance:
+            source = sources.get(register.source_number, _UNKNOWN)
+            row |= {
+                "source": source.name,
+                "source_id": source.source_id,
+                "at": format_time(register.at),
+                "message_id": register.message_id,
+            }
+        rows.append(row)
+    return rows
+
+
+def show_consent(person: Person, sources: Sources, now: datetime) -> dict[str, Any]:
+    """Return per purpose what counts, since when, and who said so."""
+    joined = join_consents(person.statements, person.joined_at, now)
+    return {
+        purpose: {
+            "granted": statement.granted,
+            "at": format_time(statement.at),
+            "source": sources.get(statement.source_number, _UNKNOWN).name,
+        }
+        for purpose, statement in joined.items()
+    }
+
+
+def show_event(event: TimelineEvent, sources: Sources, *, is_masked: bool) -> dict[str, Any]:
+    """Return an event of the timeline; a page's or screen's name stands in its properties."""
+    source = sources.get(event.source_number, _UNKNOWN)
+    properties, context = event.properties, event.context
+    if event.event in ("page", "screen") and event.name is not None:
+        properties = {"name": event.name, **properties}
+    if is_masked:
+        properties = masking.mask_properties(properties, call=event.type)
+        context = masking.mask_context(context)
+    return {
+        "message_id": event.message_id,
+        "source_id": source.source_id,
+        "source": source.name,
+        "type": event.type,
+        "event": event.event,
+        "timestamp": format_time(event.at),
+        "original_timestamp": event.original_at,
+        "received_at": format_time(event.received_at),
+        "group_id": event.group_id,
+        "properties": properties,
+        "context": context,
+    }
+
+
+def _mask_value(kind: str, value: str, is_masked: bool) -> str:
+    return masking.mask_identifier(kind, value) if is_masked else value
+
+
+def _show_time(time: datetime | None) -> str | None:
+    return None if time is None else format_time(time)

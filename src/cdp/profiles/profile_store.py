@@ -1,0 +1,187 @@
+"""Read people from Postgres: few statements, whatever the number of people asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from cdp.model import Identifier
+from cdp.profiles.consent import Statement
+from cdp.profiles.traits import Register
+from cdp.storage.database import Driver
+
+PROFILE_ID = "id"
+"""The type under which any profile id ever issued is asked for."""
+
+_decode = msgspec.json.decode
+
+
+class Found(NamedTuple):
+    """The person that an identifier leads to."""
+
+    profile_no: int
+    profile_id: str
+
+
+class Source(NamedTuple):
+    """What a row's source number stands for."""
+
+    source_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An identifier of a person, with what hangs on it in the time that is theirs."""
+
+    node_id: int
+    type: str
+    value: str
+    is_visible: bool
+    """False for what only the machine knows, such as the anonymous side of a shared device."""
+    first_seen: datetime | None
+    last_seen: datetime | None
+    events: int
+    source_numbers: tuple[int, ...]
+    claimed_by: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Person:
+    """Everything that a profile page shows, as stored: registers, not values."""
+
+    profile_no: int
+    profile_id: str
+    version: int
+    joined_at: datetime | None
+    nodes: list[Node] = field(default_factory=list)
+    registers: list[Register] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+
+
+_FIND = """
+SELECT asked.ordinal, p.profile_no, p.profile_id
+  FROM unnest(%(types)s::text[], %(values)s::text[])
+       WITH ORDINALITY AS asked (type, value, ordinal)
+  JOIN LATERAL (
+       SELECT n.node_id FROM nodes n
+        WHERE asked.type <> 'id' AND n.type = asked.type AND n.value = asked.value
+          AND n.variant = ''
+       UNION ALL
+       SELECT n.node_id FROM nodes n WHERE asked.type = 'id' AND n.profile_id = asked.value
+       ) AS node ON true
+  JOIN node_profiles np ON np.node_id = node.node_id AND np.until = 'infinity'
+  JOIN profiles p ON p.profile_no = np.profile_no
+"""
+
+_PEOPLE = """
+SELECT profile_no, profile_id, version, joined_at FROM profiles
+ WHERE profile_no = ANY(%(people)s::bigint[])
+"""
+
+# Counters count for whoever holds a node for all time; a slice of a shared one is counted.
+_NODES = """
+SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
+       n.variant = '' AND np.until = 'infinity' AS is_visible,
+       CASE WHEN whole.is_whole THEN n.first_seen ELSE slice.first_seen END,
+       CASE WHEN whole.is_whole THEN n.last_seen ELSE slice.last_seen END,
+       CASE WHEN whole.is_whole THEN n.events ELSE coalesce(slice.events, 0) END
+  FROM node_profiles np
+  JOIN nodes n ON n.node_id = np.node_id
+ CROSS JOIN LATERAL (SELECT np.since = '-infinity' AND np.until = 'infinity' AS is_whole) whole
+  LEFT JOIN LATERAL (
+       SELECT min(e.at) AS first_seen, max(e.at) AS last_seen, count(*) AS events
+         FROM events e
+        WHERE NOT whole.is_whole AND e.node_id = np.node_id
+          AND e.at >= np.since AND e.at < np.until
+       ) slice ON NOT whole.is_whole
+ WHERE np.profile_no = ANY(%(people)s::bigint[])
+ ORDER BY n.type, n.first_seen, n.value
+"""
+
+_TRAITS = """
+SELECT np.profile_no, t.name, t.value::text, t.at, t.message_id, t.source_number
+  FROM node_profiles np
+  JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
+ WHERE np.profile_no = ANY(%(people)s::bigint[])
+"""
+
+_CONSENTS = """
+SELECT np.profile_no, c.purpose, c.granted, c.at, c.message_id, c.source_number, c.node_id
+  FROM node_profiles np
+  JOIN consents c ON c.node_id = np.node_id AND c.at >= np.since AND c.at < np.until
+ WHERE np.profile_no = ANY(%(people)s::bigint[])
+"""
+
+
+def find_people(connection: Driver, asked: Sequence[Identifier]) -> list[Found | None]:
+    """Return, for each normalised identifier, the person it leads to now.
+
+    An identifier of type ``id`` is any profile id ever issued.
+    """
+    found: list[Found | None] = [None] * len(asked)
+    if not asked:
+        return found
+    rows = connection.execute(
+        _FIND, {"types": [a.type for a in asked], "values": [a.value for a in asked]}
+    )
+    for ordinal, profile_no, profile_id in rows:
+        found[ordinal - 1] = Found(profile_no, profile_id)
+    return found
+
+
+def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Person]:
+    """Return the people with these numbers, in one round trip; numbers without one are left out."""
+    parameters = {"people": list(profile_nos)}
+    with connection.pipeline():
+        people_rows = connection.execute(_PEOPLE, parameters)
+        node_rows = connection.execute(_NODES, parameters)
+        trait_rows = connection.execute(_TRAITS, parameters)
+        consent_rows = connection.execute(_CONSENTS, parameters)
+    people = {row[0]: Person(*row) for row in people_rows}
+    for profile_no, node_id, kind, value, numbers, is_visible, first, last, events in node_rows:
+        node = Node(node_id, kind, value, is_visible, first, last, events, tuple(numbers))
+        people[profile_no].nodes.append(node)
+    for profile_no, name, text, at, message_id, number in trait_rows:
+        register = Register(name, _decode(text), at, message_id, number)
+        people[profile_no].registers.append(register)
+    for profile_no, *statement in consent_rows:
+        people[profile_no].statements.append(Statement(*statement))
+    return people
+
+
+def read_sources(connection: Driver) -> dict[int, Source]:
+    """Return the sources by their number."""
+    rows = connection.execute("SELECT number, source_id, name FROM sources")
+    return {number: Source(source_id, name) for number, source_id, name in rows}
+
+
+def read_segments(connection: Driver, profile_id: str) -> list[dict[str, Any]]:
+    """Return the segments that a person is in, with the time they entered."""
+    rows = connection.execute(
+        """SELECT m.segment, s.name, m.entered_at, m.version
+             FROM memberships m JOIN segments s ON s.key = m.segment
+            WHERE m.profile_id = %s ORDER BY m.segment""",
+        (profile_id,),
+    )
+    return [
+        {"segment": segment, "name": name, "entered_at": entered_at, "version": version}
+        for segment, name, entered_at, version in rows
+    ]
+
+
+def read_tags(connection: Driver, profile_id: str) -> list[dict[str, Any]]:
+    """Return a person's tag values: ``key``, ``value``, ``at``, ``version``."""
+    rows = connection.execute(
+        """SELECT key, value::text, at, version FROM tag_values
+            WHERE profile_id = %s ORDER BY key""",
+        (profile_id,),
+    )
+    return [
+        {"key": key, "value": _decode(value), "at": at, "version": version}
+        for key, value, at, version in rows
+    ]

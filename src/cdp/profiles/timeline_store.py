@@ -1,0 +1,119 @@
+"""A person's events in order of time, page by page; a page stays right while events arrive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from cdp.storage.database import Driver
+
+Order = Literal["asc", "desc"]
+Key = tuple[datetime, int, str]
+"""Where an event stands: event time, source number, message id."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEvent:
+    """One event as stored. ``event`` is the track name, ``page`` or ``screen``, or ``None``."""
+
+    source_number: int
+    message_id: str
+    type: str
+    event: str | None
+    name: str | None
+    at: datetime
+    received_at: datetime
+    original_at: str | None
+    properties: dict[str, Any]
+    context: dict[str, Any]
+    group_id: str | None
+
+    @property
+    def key(self) -> Key:
+        return self.at, self.source_number, self.message_id
+
+
+# A node's index on (node, time) gives its newest events without sorting the others, so a page
+# costs its own length times the person's nodes.
+_PAGE = """
+SELECT e.source_number, e.message_id, e.type, e.name, e.at, e.received_at, e.original_at,
+       e.properties::text, e.context::text, e.group_id
+  FROM node_profiles np
+ CROSS JOIN LATERAL (
+       SELECT * FROM events e
+        WHERE e.node_id = np.node_id AND e.at >= np.since AND e.at < np.until
+          AND e.at >= coalesce(%(from)s::timestamptz, '-infinity')
+          AND e.at < coalesce(%(to)s::timestamptz, 'infinity')
+          AND (%(event)s::text IS NULL
+               OR CASE WHEN e.type IN ('page', 'screen') THEN e.type
+                       WHEN e.type = 'track' THEN e.name END = %(event)s::text)
+          {past}
+        ORDER BY e.at {order}, e.source_number {order}, e.message_id {order}
+        LIMIT %(limit)s) e
+ WHERE np.profile_no = %(person)s
+ ORDER BY e.at {order}, e.source_number {order}, e.message_id {order}
+ LIMIT %(limit)s
+"""
+_PAST = """
+AND e.at {edge} %(at)s::timestamptz
+AND (e.at, e.source_number, e.message_id)
+    {side} (%(at)s::timestamptz, %(source)s::int, %(message)s::text)
+"""
+_STATEMENTS = {
+    ("asc", False): _PAGE.format(order="ASC", past=""),
+    ("desc", False): _PAGE.format(order="DESC", past=""),
+    ("asc", True): _PAGE.format(order="ASC", past=_PAST.format(edge=">=", side=">")),
+    ("desc", True): _PAGE.format(order="DESC", past=_PAST.format(edge="<=", side="<")),
+}
+
+
+def read_timeline(
+    connection: Driver,
+    profile_no: int,
+    *,
+    limit: int,
+    order: Order = "desc",
+    event: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    past: Key | None = None,
+) -> list[TimelineEvent]:
+    """Return a person's events with ``since`` <= time < ``until``, from past the key ``past``.
+
+    ``event`` is a track name, or ``page`` or ``screen`` for those calls.
+    """
+    at, source, message = past or (None, None, None)
+    rows = connection.execute(
+        _STATEMENTS[order, past is not None],
+        {
+            "person": profile_no,
+            "limit": limit,
+            "event": event,
+            "from": since,
+            "to": until,
+            "at": at,
+            "source": source,
+            "message": message,
+        },
+    )
+    return [_read(row) for row in rows]
+
+
+def _read(row: tuple[Any, ...]) -> TimelineEvent:
+    number, message_id, kind, name, at, received_at, original_at, properties, context, group = row
+    return TimelineEvent(
+        source_number=number,
+        message_id=message_id,
+        type=kind,
+        event=name if kind == "track" else kind if kind in ("page", "screen") else None,
+        name=name,
+        at=at,
+        received_at=received_at,
+        original_at=original_at,
+        properties=msgspec.json.decode(properties),
+        context=msgspec.json.decode(context),
+        group_id=group,
+    )
