@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from cdp.storage.database import Database
+from tests.support.kafka_broker import GIVEN_SERVERS, KafkaBroker, KafkaMissing
+from tests.support.parts import MISSING, miss
 from tests.support.postgres import PostgresServer, run_postgres
 
 
@@ -32,3 +34,40 @@ def database(database_url: str) -> Iterator[Database]:
         yield opened
     finally:
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def kafka_servers() -> Iterator[str]:
+    """Bootstrap servers of the run's Kafka. Tests share it: use topics of one's own."""
+    if GIVEN_SERVERS:
+        yield GIVEN_SERVERS
+        return
+    broker = _start_broker()
+    try:
+        yield broker.servers
+    finally:
+        broker.close()
+
+
+@pytest.fixture(scope="module")
+def restartable() -> Iterator[KafkaBroker]:
+    """A broker of the module's own, for tests that ``kill()`` and ``start()`` it."""
+    broker = _start_broker()
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+def _start_broker() -> KafkaBroker:
+    try:
+        broker = KafkaBroker()
+    except KafkaMissing as missing:
+        miss("Kafka", str(missing))
+    broker.start()
+    return broker
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for part, remedy in MISSING.items():
+        terminalreporter.write_line(f"NOT TESTED: {part} is missing: {remedy}", yellow=True)
