@@ -1,0 +1,1 @@
+"""Orders as records: many reports of one order fold into the one that counts."""

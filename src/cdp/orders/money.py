@@ -1,0 +1,64 @@
+"""Money: a whole number of minor units with an ISO 4217 currency, converted once, exactly."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any
+
+from iso4217 import Currency
+
+# What a bigint holds, so that sums of many orders still do.
+_LIMIT = 10**15
+
+
+@lru_cache(maxsize=512)
+def minor_digits(currency: str) -> int | None:
+    """Return how many decimals a currency has (CNY 2, JPY 0, KWD 3); ``None`` when there is no
+
+    such currency, or it is none that people pay in (gold).
+    """
+    try:
+        digits: int | None = Currency(currency).exponent
+    except ValueError:
+        return None
+    return digits
+
+
+def to_minor(amount: Decimal, currency: str) -> int | None:
+    """Return ``amount`` in minor units of ``currency``, rounded half up beyond its decimals:
+
+    senders compute with floats, and 19.990000000000002 means 19.99. ``None`` when it is not a
+    finite amount of a known currency, or beyond 10^15 minor units.
+    """
+    digits = minor_digits(currency)
+    if digits is None or not amount.is_finite():
+        return None
+    try:
+        minor = int(amount.scaleb(digits).to_integral_value(ROUND_HALF_UP))
+    except InvalidOperation:
+        return None
+    return minor if abs(minor) <= _LIMIT else None
+
+
+def read_money(value: Any, currency: str) -> int | None:
+    """Read a money object, a JSON number or decimal text as minor units of ``currency``.
+
+    ``None`` for anything else, a money object of another currency included.
+    """
+    match value:
+        case {"amount": int() as amount, "currency": str() as own} if not isinstance(amount, bool):
+            same = own.upper() == currency
+            return amount if same and abs(amount) <= _LIMIT else None
+        case bool():
+            return None
+        case int() | Decimal():
+            return to_minor(Decimal(value), currency)
+        case float():
+            return to_minor(Decimal(repr(value)), currency)
+        case str():
+            try:
+                return to_minor(Decimal(value.strip()), currency)
+            except InvalidOperation:
+                return None
+    return None

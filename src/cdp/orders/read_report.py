@@ -1,0 +1,203 @@
+"""Read reports: from a posted order record, and from the ecommerce events of the SDKs. Pure.
+
+Event and property names are those of the ecommerce specifications that both SDK families share:
+``Order Completed``, ``Order Updated``, ``Order Refunded``, ``Order Cancelled``; ``order_id``,
+``total``, ``revenue``, ``products``, …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cdp.orders.money import minor_digits, read_money
+from cdp.orders.order import Line, Refund, Report, ReportKind
+from cdp.runtime.clock import parse_time
+
+ORDER_EVENTS: Mapping[str, ReportKind] = {
+    "Order Completed": "completed",
+    "Order Updated": "updated",
+    "Order Refunded": "refunded",
+    "Order Cancelled": "cancelled",
+}
+_EVENT_STATUS = {"completed": "completed", "updated": None, "refunded": None, "cancelled": None}
+_LONGEST_ID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a posted order is not taken. ``field`` is a dotted path into it."""
+
+    code: str
+    message: str
+    field: str = ""
+
+
+def read_record(
+    document: Any, *, message_id: str, received_at: datetime, default_currency: str
+) -> Report | Refusal:
+    """Read a posted order of the published shape into a report, or say why not.
+
+    ``updated_at`` missing means ``received_at``; ``currency`` missing means the workspace's.
+    """
+    if not isinstance(document, Mapping):
+        return Refusal("invalid_order", "an order is a JSON object")
+    order_id = _read_id(document.get("order_id"))
+    if order_id is None:
+        return Refusal("missing_order_id", "`order_id` is text or a whole number", "order_id")
+    currency = str(document.get("currency") or default_currency).upper()
+    if minor_digits(currency) is None:
+        return Refusal("unknown_currency", f"{currency!r} is no ISO 4217 currency", "currency")
+    times: dict[str, datetime | None] = {}
+    for field in ("updated_at", "placed_at"):
+        value = document.get(field)
+        times[field] = parse_time(value) if isinstance(value, str) else None
+        if value is not None and times[field] is None:
+            return Refusal("invalid_time", f"`{field}` is not an RFC 3339 time", field)
+    amounts: dict[str, int | None] = {}
+    for field in ("total", "discount", "tax", "shipping"):
+        value = document.get(field)
+        amounts[field] = None if value is None else read_money(value, currency)
+        if value is not None and amounts[field] is None:
+            return Refusal("invalid_money", f"`{field}` is no amount in {currency}", field)
+    lines = _read_lines(document.get("lines"), currency)
+    refunds = _read_refunds(document.get("refunds"), currency)
+    if isinstance(lines, Refusal):
+        return lines
+    if isinstance(refunds, Refusal):
+        return refunds
+    return Report(
+        order_id=order_id,
+        kind="record",
+        at=times["updated_at"] or received_at,
+        message_id=message_id,
+        placed_at=times["placed_at"],
+        status=_read_text(document.get("status")),
+        currency=currency,
+        total=_sum_lines(lines) if amounts["total"] is None else amounts["total"],
+        discount=amounts["discount"],
+        tax=amounts["tax"],
+        shipping=amounts["shipping"],
+        store=_read_text(document.get("store")),
+        channel=_read_text(document.get("channel")),
+        lines=lines,
+        refunds=refunds,
+    )
+
+
+def read_event(
+    name: str,
+    properties: Mapping[str, Any],
+    *,
+    at: datetime,
+    message_id: str,
+    default_currency: str,
+) -> Report | None:
+    """Read an ecommerce event into a report; ``None`` when it is none or names no order.
+
+    Amounts that cannot be read count as not said: the event itself is kept all the same.
+    """
+    kind = ORDER_EVENTS.get(name)
+    order_id = _read_id(properties.get("order_id"))
+    if kind is None or order_id is None:
+        return None
+    currency = str(properties.get("currency") or default_currency).upper()
+    if minor_digits(currency) is None:
+        return None
+    said = properties.get("total")
+    total = read_money(properties.get("revenue") if said is None else said, currency)
+    lines = _read_lines(properties.get("products"), currency)
+    refund = (Refund(message_id, total, at),) if kind == "refunded" else ()
+    return Report(
+        order_id=order_id,
+        kind=kind,
+        at=at,
+        message_id=message_id,
+        placed_at=at if kind == "completed" else None,
+        status=_read_text(properties.get("status")) or _EVENT_STATUS[kind],
+        currency=currency,
+        total=None if kind in ("refunded", "cancelled") else total,
+        discount=read_money(properties.get("discount"), currency),
+        tax=read_money(properties.get("tax"), currency),
+        shipping=read_money(properties.get("shipping"), currency),
+        store=_read_text(properties.get("store") or properties.get("affiliation")),
+        channel=_read_text(properties.get("channel")),
+        lines=() if isinstance(lines, Refusal) else lines,
+        refunds=refund,
+    )
+
+
+def _read_id(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).strip()
+    return text if 0 < len(text) <= _LONGEST_ID else None
+
+
+def _read_text(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value) or None
+
+
+def _read_lines(value: Any, currency: str) -> tuple[Line, ...] | Refusal:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return Refusal("invalid_lines", "`lines` is a list of objects", "lines")
+    lines: list[Line] = []
+    for number, item in enumerate(value):
+        if not isinstance(item, Mapping):
+            return Refusal("invalid_lines", "a line is an object", f"lines.{number}")
+        price = item.get("price")
+        minor = None if price is None else read_money(price, currency)
+        if price is not None and minor is None:
+            where = f"lines.{number}.price"
+            return Refusal("invalid_money", f"`price` is no amount in {currency}", where)
+        quantity = item.get("quantity", 1)
+        if isinstance(quantity, bool) or not isinstance(quantity, int | float):
+            return Refusal("invalid_lines", "`quantity` is a number", f"lines.{number}.quantity")
+        lines.append(
+            Line(
+                sku=_read_text(item.get("sku") or item.get("product_id")),
+                name=_read_text(item.get("name")),
+                category=_read_text(item.get("category")),
+                quantity=float(quantity),
+                price=minor,
+            )
+        )
+    return tuple(lines)
+
+
+def _read_refunds(value: Any, currency: str) -> tuple[Refund, ...] | Refusal:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return Refusal("invalid_refunds", "`refunds` is a list of objects", "refunds")
+    refunds: list[Refund] = []
+    for number, item in enumerate(value):
+        where = f"refunds.{number}"
+        if not isinstance(item, Mapping):
+            return Refusal("invalid_refunds", "a refund is an object", where)
+        amount = item.get("amount")
+        minor = None if amount is None else read_money(amount, currency)
+        if amount is not None and minor is None:
+            message = f"`amount` is no amount in {currency}"
+            return Refusal("invalid_money", message, f"{where}.amount")
+        at = item.get("at")
+        refunds.append(
+            Refund(
+                refund_id=_read_id(item.get("refund_id")) or str(number),
+                amount=minor,
+                at=parse_time(at) if isinstance(at, str) else None,
+            )
+        )
+    # One refund told twice is one refund.
+    return tuple({refund.refund_id: refund for refund in refunds}.values())
+
+
+def _sum_lines(lines: Sequence[Line]) -> int | None:
+    totals = [line.total for line in lines if line.total is not None]
+    return sum(totals) if totals else None
