@@ -1,0 +1,74 @@
+"""How far every stage has come, read from Postgres for metrics and status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cdp.storage.database import Driver
+from cdp.storage.positions import read_positions
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What has been done in all, and how far."""
+
+    positions: dict[int, int]
+    batches: int = 0
+    stored: int = 0
+    dead_letters: int = 0
+    accounting: list[tuple[str, int, int, int]] = field(default_factory=list)
+    """Per source id: stored, duplicate, rejected."""
+
+
+def read_counts(connection: Driver, log: str) -> Counts:
+    """Return the counts of everything that was worked off from ``log``."""
+    head = connection.execute("SELECT next_seq - 1 FROM batch_head").fetchone()
+    dead = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
+    accounting = connection.execute(
+        """SELECT source_id, sum(stored)::bigint, sum(duplicate)::bigint, sum(rejected)::bigint
+             FROM accounting GROUP BY source_id ORDER BY source_id"""
+    ).fetchall()
+    return Counts(
+        positions=read_positions(connection, log),
+        batches=int(head[0]) if head else 0,
+        stored=sum(int(row[1]) for row in accounting),
+        dead_letters=int(dead[0]) if dead else 0,
+        accounting=[(str(s), int(a), int(b), int(c)) for s, a, b, c in accounting],
+    )
+
+
+def read_sizes(connection: Driver) -> dict[str, int]:
+    """Return how much there is: profiles, identifiers, bytes of the database."""
+    row = connection.execute(
+        """SELECT (SELECT count(*) FROM profiles),
+                  (SELECT count(*) FROM nodes WHERE variant = ''),
+                  pg_database_size(current_database())"""
+    ).fetchone()
+    assert row is not None
+    return {"profiles": row[0], "identifiers": row[1], "postgres_bytes": row[2]}
+
+
+def read_workers(connection: Driver, log: str) -> list[tuple[str, datetime, int]]:
+    """Return the workers of ``log``: name, when last seen, partitions held."""
+    rows = connection.execute(
+        """SELECT w.worker_id, w.seen_at, count(l.partition)
+             FROM log_workers w
+             LEFT JOIN log_leases l ON l.log = w.log AND l.worker_id = w.worker_id
+                                   AND l.expires_at > now()
+            WHERE w.log = %s GROUP BY w.worker_id, w.seen_at ORDER BY w.worker_id""",
+        (log,),
+    ).fetchall()
+    return [(str(name), seen_at, int(held)) for name, seen_at, held in rows]
+
+
+def read_dead_letters(connection: Driver, limit: int = 10) -> list[dict[str, Any]]:
+    """Return the newest dead letters without their bytes, which may be personal."""
+    rows = connection.execute(
+        """SELECT dead_letter_id, log, partition, record_offset, ordinal, reason, at
+             FROM dead_letters ORDER BY dead_letter_id DESC LIMIT %s""",
+        (limit,),
+    ).fetchall()
+    names = ("id", "log", "partition", "offset", "line", "reason", "at")
+    return [dict(zip(names, row, strict=True)) for row in rows]
