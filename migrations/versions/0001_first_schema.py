@@ -70,6 +70,9 @@ def upgrade() -> None:
         sa.Column("moved_nodes", sa.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column("profiles", sa.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column(
+            "orders", sa.ARRAY(sa.BigInteger()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
             "erased_nodes",
             sa.ARRAY(sa.BigInteger()),
             server_default=sa.text("'{}'"),
@@ -135,6 +138,12 @@ def upgrade() -> None:
         sa.Column("message_key", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("message_key", "week", name=op.f("pk_ledger")),
         postgresql_partition_by="RANGE (week)",
+    )
+    op.create_table(
+        "component_locks",
+        sa.Column("component_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("component_id", name=op.f("pk_component_locks")),
+        prefixes=["UNLOGGED"],
     )
     op.create_table(
         "links",
@@ -211,12 +220,46 @@ def upgrade() -> None:
         sa.Column(
             "source_numbers", sa.ARRAY(sa.Integer()), server_default=sa.text("'{}'"), nullable=False
         ),
+        sa.Column("quarantined", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("node_id", name=op.f("pk_nodes")),
         sa.UniqueConstraint("profile_id", name=op.f("uq_nodes_profile_id")),
         sa.UniqueConstraint("type", "value", "variant", name=op.f("uq_nodes_type_value_variant")),
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index(op.f("ix_nodes_component_id"), "nodes", ["component_id"], unique=False)
+    op.create_table(
+        "order_reports",
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("source_number", sa.Integer(), nullable=False),
+        sa.Column("message_id", sa.Text(), nullable=False),
+        sa.Column("node_id", sa.BigInteger(), nullable=True),
+        sa.Column("report", postgresql.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "scope", "order_id", "source_number", "message_id", name=op.f("pk_order_reports")
+        ),
+    )
+    op.create_table(
+        "orders",
+        sa.Column("order_no", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("node_id", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("refunded", sa.BigInteger(), nullable=False),
+        sa.Column("placed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("store", sa.Text(), nullable=True),
+        sa.Column("channel", sa.Text(), nullable=True),
+        sa.Column("document", postgresql.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("order_no", name=op.f("pk_orders")),
+        sa.UniqueConstraint("scope", "order_id", name=op.f("uq_orders_scope_order_id")),
+    )
+    op.create_index(
+        op.f("ix_orders_node_id_placed_at"), "orders", ["node_id", "placed_at"], unique=False
+    )
     op.create_table(
         "positions",
         sa.Column("log", sa.Text(), nullable=False),
@@ -532,6 +575,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_profile_changes_profile_id"), table_name="profile_changes")
     op.drop_index(op.f("ix_profile_changes_batch_id"), table_name="profile_changes")
     op.drop_table("profile_changes")
+    op.drop_index(op.f("ix_orders_node_id_placed_at"), table_name="orders")
+    op.drop_table("orders")
+    op.drop_table("order_reports")
     op.drop_table("positions")
     op.drop_index(op.f("ix_nodes_component_id"), table_name="nodes")
     op.drop_table("nodes")
@@ -543,6 +589,7 @@ def downgrade() -> None:
     op.drop_table("log_heads")
     op.drop_index(op.f("ix_links_component_id"), table_name="links")
     op.drop_table("links")
+    op.drop_table("component_locks")
     op.drop_table("ledger")
     op.drop_index(op.f("ix_events_node_id_at"), table_name="events")
     op.drop_index(op.f("ix_events_batch_id"), table_name="events")

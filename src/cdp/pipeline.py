@@ -3,7 +3,7 @@
 A batch of log records becomes people. All of it happens in one Postgres transaction, together with
 the position in the log, so a crash between any two lines leaves either everything or nothing:
 
-    log records ─► read_events ─► claim ─► place ─► write traits, consents, events ─► publish
+    records ─► read ─► claim ─► place ─► write traits, consents, events, orders ─► publish
 
 Each step takes the transaction and the work so far, and adds to it.
 """
@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from cdp.identity.identity_store import IdentityStore
 from cdp.log.port import Record
 from cdp.model import Event, Observation, RejectedEvent
+from cdp.orders.orders_store import DEFAULT_SCOPE, PlacedReport, write_reports
+from cdp.orders.read_report import ORDER_EVENTS, read_event
 from cdp.profiles import profile_write_store as people
 from cdp.storage import outcomes_store as outcomes
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
@@ -45,6 +49,8 @@ class Work:
     batch: Batch
     identity: IdentityStore
     now: datetime
+    currency: str = "CNY"
+    """Of amounts that name none."""
     batch_id: int = 0
     fresh: list[Event] = field(default_factory=list)
     duplicates: list[Event] = field(default_factory=list)
@@ -86,6 +92,16 @@ def write_events(tx: Driver, work: Work) -> None:
     people.write_events(tx, work.batch_id, work.placed)
 
 
+def write_orders(tx: Driver, work: Work) -> None:
+    """Fold what was said of orders into the orders, each of which counts once."""
+    reports = [
+        placed
+        for event, node in work.placed
+        if event.name in ORDER_EVENTS and (placed := read_report(event, node, work.currency))
+    ]
+    work.changes.orders |= write_reports(tx, reports, work.currency)
+
+
 def account(tx: Driver, work: Work) -> None:
     """Write down what became of everything that arrived, down to the last line."""
     outcomes.write_rejected(tx, work.batch.rejected)
@@ -118,6 +134,7 @@ STEPS: tuple[Step, ...] = (
     write_traits,
     write_consents,
     write_events,
+    write_orders,
     account,
     publish,
 )
@@ -139,6 +156,21 @@ def observe(event: Event) -> Observation:
         event.source.number,
         trusted=not event.source.is_public,
     )
+
+
+def read_report(event: Event, node: int | None, currency: str) -> PlacedReport | None:
+    """Return what ``event`` says of an order; ``None`` when it names none."""
+    report = read_event(
+        event.name or "",
+        msgspec.json.decode(event.properties),
+        at=event.at,
+        message_id=event.message_id,
+        default_currency=currency,
+    )
+    if report is None:
+        return None
+    scope = str(event.source.settings.get("order_scope", DEFAULT_SCOPE))
+    return PlacedReport(scope, event.source.number, node, report)
 
 
 def count(work: Work) -> Counter[outcomes.OutcomeKey]:

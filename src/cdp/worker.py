@@ -55,6 +55,7 @@ class Worker:
         identify_claims: Identify,
         *,
         batch_events: int = 4000,
+        currency: str = "CNY",
         steps: Iterable[Step] = STEPS,
         worker_id: str | None = None,
     ) -> None:
@@ -64,6 +65,7 @@ class Worker:
         self._identity = identity
         self._identify = identify_claims
         self._batch_bytes = batch_events * 1024
+        self._currency = currency
         self._steps = tuple(steps)
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._leases = Leases(database, log.name, log.partitions, self.worker_id)
@@ -210,7 +212,9 @@ class Worker:
         _log.debug("batch_committed", events=len(work.fresh), duplicates=len(work.duplicates))
 
     def _process(self, connection: sa.Connection, batch: Batch) -> Work:
-        return process(driver(connection), Work(batch, self._identity, now()), self._steps)
+        return process(
+            driver(connection), Work(batch, self._identity, now(), self._currency), self._steps
+        )
 
 
 class _Patience:
@@ -258,6 +262,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
             IdentityStore(rules, salt),
             partial(identify, rules=rules),
             batch_events=settings.worker_batch_events,
+            currency=settings.currency,
         )
         _log.info("worker_started", worker=worker.worker_id, log=log.name)
         ticker = threading.Thread(

@@ -30,6 +30,8 @@ class BatchChanges:
     """Nodes whose profile changed."""
     profiles: set[int] = field(default_factory=set)
     """Profiles that were touched in any way, those that ceased to exist included."""
+    orders: set[int] = field(default_factory=set)
+    """Orders (``order_no``) that were reported on."""
     erased_nodes: set[int] = field(default_factory=set)
     merges: list[dict[str, str]] = field(default_factory=list)
     """``{"from": profile id, "into": profile id}`` for each profile that another absorbed."""
@@ -66,9 +68,10 @@ def close_batch(
     }
     connection.execute(
         """INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes,
-                                trait_nodes, moved_nodes, profiles, erased_nodes, merges)
+                                trait_nodes, moved_nodes, profiles, orders, erased_nodes,
+                                merges)
            VALUES (%s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                   %s::bigint[], %s)""",
+                   %s::bigint[], %s::bigint[], %s)""",
         (
             seq,
             batch_id,
@@ -79,6 +82,7 @@ def close_batch(
             sorted(changes.trait_nodes),
             sorted(changes.moved_nodes),
             sorted(changes.profiles),
+            sorted(changes.orders),
             sorted(changes.erased_nodes),
             Jsonb(changes.merges),
         ),

@@ -252,16 +252,27 @@ nodes = Table(
     # it the current profile, in one step.
     Column("profile_id", Text, nullable=False, unique=True),
     # Nodes that any link fact ties together, accepted or not, share a component: the node_id of
-    # one of them, whose row is the component's lock.
+    # one of them.
     Column("component_id", BigInteger, nullable=False),
     _time("first_seen"),
     _time("last_seen"),
     # Events that hang on this node.
     Column("events", BigInteger, nullable=False, server_default=text("0")),
     Column("source_numbers", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    # Found to tie too many people together: its links are withdrawn and join no component.
+    Column("quarantined", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("type", "value", "variant"),
     Index(None, "component_id"),
     postgresql_with={"fillfactor": "70"},
+)
+
+# Whoever changes a component holds its row here. A table of its own, because the rows of ``nodes``
+# are also updated for their counters, in another order. Nothing is lost with its content.
+component_locks = Table(
+    "component_locks",
+    metadata,
+    Column("component_id", BigInteger, primary_key=True, autoincrement=False),
+    prefixes=["UNLOGGED"],
 )
 
 # A link fact: these identifiers were seen together. Kept for ever; what becomes of it is computed.
@@ -368,6 +379,44 @@ consents = Table(
     PrimaryKeyConstraint("node_id", "purpose"),
 )
 
+# ── Orders ──────────────────────────────────────────────────────────────────────────────────────
+
+# What each message said of an order: kept for ever, so that the order can be folded anew.
+order_reports = Table(
+    "order_reports",
+    metadata,
+    Column("scope", Text, nullable=False),
+    Column("order_id", Text, nullable=False),
+    Column("source_number", Integer, nullable=False),
+    Column("message_id", Text, nullable=False),
+    # The buyer, as this report knows them; null for revenue without a person.
+    Column("node_id", BigInteger),
+    Column("report", JSON, nullable=False),
+    PrimaryKeyConstraint("scope", "order_id", "source_number", "message_id"),
+)
+
+# An order as all its reports say. Amounts are minor units of its currency.
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_no", BigInteger, Identity(), primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("order_id", Text, nullable=False),
+    Column("node_id", BigInteger),
+    Column("status", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    _time("placed_at"),
+    _time("updated_at"),
+    Column("store", Text),
+    Column("channel", Text),
+    # The whole of it, lines and refunds included.
+    Column("document", JSON, nullable=False),
+    UniqueConstraint("scope", "order_id"),
+    Index(None, "node_id", "placed_at"),
+)
+
 # ── Commit order, for the analytics feed ────────────────────────────────────────────────────────
 
 batch_ids = Sequence("batch_ids", metadata=metadata)
@@ -398,6 +447,7 @@ batches = Table(
     Column("trait_nodes", ARRAY(BigInteger), nullable=False),
     Column("moved_nodes", ARRAY(BigInteger), nullable=False),
     Column("profiles", ARRAY(BigInteger), nullable=False),
+    Column("orders", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Nodes erased for privacy: their events go too.
     Column("erased_nodes", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Profile ids that merges absorbed: [{"from": …, "into": …}], so that memberships can say why.
