@@ -105,6 +105,8 @@ class Appender:
         while (group := self._take_group()) is not None:
             if group:
                 self._write_group(group)
+            else:
+                self._prepare_days()
         self._disconnect()
 
     def _take_group(self) -> list[Append] | None:
@@ -184,6 +186,13 @@ class Appender:
             today = now().date()
             ensure_partitions(self._database, [today + timedelta(days=day) for day in (-1, 0, 1)])
             self._partitions_made_at = current
+
+    def _prepare_days(self) -> None:
+        """Make tomorrow's partitions while nothing else happens; another time when it fails."""
+        try:
+            self._make_partitions()
+        except SQLAlchemyError as error:
+            _log.warning("log_is_away", error=describe(error))
 
     def _disconnect(self) -> None:
         if self._connection is not None:
