@@ -82,6 +82,8 @@ class Observation:
     source_number: int
     trusted: bool
     """False for public keys, which may tie an anonymous visitor to a person, never two people."""
+    received_at: datetime | None = None
+    """With it, an untrusted claim dated long before its receipt counts from its receipt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,466 @@
+"""Who is who: the replay of one component's links, a pure function of the *set* of facts.
+
+Links are taken in canonical order (event time, message id). Inside a link the weaker identifiers
+join the strongest. A join that the rules forbid is refused and kept with its reason; a refused
+device is shared from that moment on, a refused contact moves once its holder has long been silent.
+Neither the order of arrival, nor duplicates, nor the cut into batches can change the result.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from typing import Literal, NamedTuple
+
+from cdp.identity.rules import Rules, TypeRule
+
+Reason = Literal[
+    "unique_conflict",
+    "public_source",
+    "other_contact",
+    "shared_device",
+    "hot_identifier",
+    "limit",
+]
+
+
+class Node(NamedTuple):
+    """An identifier as the replay sees it."""
+
+    node_id: int
+    type: str
+    value: str
+    first_seen: datetime
+    quarantined: bool = False
+    """Found hot before: its links are withdrawn, whether or not they are all at hand."""
+
+
+DayRange = tuple[int, int]
+"""Days since 0001-01-01 (``date.toordinal``): from the first to before the second."""
+
+
+class LinkFact(NamedTuple):
+    """These nodes were seen together."""
+
+    link_id: int
+    trusted: bool
+    node_ids: tuple[int, ...]
+    first_at: datetime
+    first_message_id: str
+    active_days: tuple[DayRange, ...]
+
+
+class ProfileKey(NamedTuple):
+    """A profile by the node that names it; ``shared`` for a shared device's own profile."""
+
+    node_id: int
+    shared: bool = False
+
+
+class Assignment(NamedTuple):
+    """Whose a node is from ``since`` (included) to ``until``; ``None`` has no bound."""
+
+    node_id: int
+    since: datetime | None
+    until: datetime | None
+    profile: ProfileKey
+
+
+class Refusal(NamedTuple):
+    """A join that was withheld: ``weak`` was not let to the person of ``strong``."""
+
+    link_id: int
+    strong: int
+    weak: int
+    reason: Reason
+    at: datetime
+
+
+class Join(NamedTuple):
+    """A join that was made: an edge of the path that explains a profile."""
+
+    link_id: int
+    strong: int
+    weak: int
+    at: datetime
+    rule: Literal["seen_together", "moved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What the facts of a component come to."""
+
+    assignments: Mapping[int, tuple[Assignment, ...]]
+    joined_at: Mapping[ProfileKey, datetime | None]
+    refusals: tuple[Refusal, ...]
+    joins: tuple[Join, ...]
+    hot: frozenset[int]
+
+
+def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> Resolution:
+    """Replay ``links`` over ``nodes`` under ``rules``.
+
+    A refusal whose two sides are one person in the end was a misunderstanding: the replay is
+    repeated without it, so that later knowledge repairs what it did to the device.
+    """
+    by_id = {node.node_id: node for node in nodes}
+    facts = list(links)
+    hot = _find_hot(by_id, facts, rules)
+    excused: set[tuple[int, int]] = set()
+    while True:
+        replay = _Replay(by_id, facts, rules, hot, excused)
+        replay.run()
+        moot = replay.moot_refusals()
+        if not moot:
+            return replay.result()
+        excused |= moot
+
+
+def _find_hot(by_id: Mapping[int, Node], links: Sequence[LinkFact], rules: Rules) -> frozenset[int]:
+    """Return the nodes that tie together too many people to belong to any."""
+    hot = {node.node_id for node in by_id.values() if node.quarantined}
+    if len(by_id) <= rules.hot_limit + 1:
+        return frozenset(hot)
+    seen: dict[int, dict[str, set[int]]] = {}
+    for link in links:
+        present = [by_id[node_id] for node_id in link.node_ids if node_id in by_id]
+        for node in present:
+            for other in present:
+                if other.type != node.type and _names_person(node, other, rules):
+                    seen.setdefault(node.node_id, {}).setdefault(other.type, set()).add(
+                        other.node_id
+                    )
+    for node_id, by_type in seen.items():
+        if max(map(len, by_type.values())) > rules.hot_limit:
+            hot.add(node_id)
+    return frozenset(hot)
+
+
+def _names_person(node: Node, other: Node, rules: Rules) -> bool:
+    """Whether many of ``other``'s type beside ``node`` mean that ``node`` is not one person's."""
+    rule = rules.rule_of(other.type)
+    if rule.unique:
+        return True
+    return rule.strength == "contact" and rules.rule_of(node.type).strength != "strong"
+
+
+@dataclass(slots=True, eq=False)
+class _Cluster:
+    """Nodes that are one profile so far. An element is a node id; a shared device's own profile
+
+    is the element ``-node_id``.
+    """
+
+    elements: list[int]
+    values: dict[str, set[int]]
+    first_seen: datetime
+    known: bool
+    reachable: bool
+    """Has a contact."""
+    shared: bool = False
+    joined_at: datetime | None = None
+
+    @property
+    def is_person(self) -> bool:
+        return self.known or self.reachable
+
+
+_Turn = tuple[datetime, str, tuple[tuple[int, str, str], ...], bool, int, int]
+
+
+@dataclass(slots=True)
+class _Replay:
+    by_id: Mapping[int, Node]
+    links: Sequence[LinkFact]
+    rules: Rules
+    hot: Collection[int]
+    excused: Collection[tuple[int, int]]
+
+    rule_by_node: dict[int, TypeRule] = field(default_factory=dict)
+    cluster_of: dict[int, _Cluster] = field(default_factory=dict)
+    current: dict[int, int] = field(default_factory=dict)
+    """Where a node that left its first cluster belongs now, by element."""
+    moves: dict[int, list[tuple[datetime, int]]] = field(default_factory=dict)
+    companions: dict[int, list[int]] = field(default_factory=dict)
+    """Per device: the non-devices that it was seen with."""
+    done: dict[int, list[int]] = field(default_factory=dict)
+    """Per contact: positions of the links processed so far that hold it."""
+    refused: dict[tuple[int, int], Refusal] = field(default_factory=dict)
+    passed_over: list[Refusal] = field(default_factory=list)
+    joins: list[Join] = field(default_factory=list)
+    queue: list[_Turn] = field(default_factory=list)
+
+    def run(self) -> None:
+        for node in self.by_id.values():
+            rule = self.rule_by_node[node.node_id] = self.rules.rule_of(node.type)
+            self.cluster_of[node.node_id] = _Cluster(
+                [node.node_id],
+                {node.type: {node.node_id}},
+                node.first_seen,
+                rule.strength == "strong",
+                rule.strength == "contact",
+            )
+        for position, link in enumerate(self.links):
+            self.queue.append(self._turn(link.first_at, link.first_message_id, position, 0))
+        self.queue.sort()
+        while self.queue:
+            at, _, _, _, contact, position = heapq.heappop(self.queue)
+            if contact:
+                self._claim_again(contact, self.links[position], position, at)
+            else:
+                self._replay_link(self.links[position], position, at)
+
+    def _turn(self, at: datetime, message_id: str, position: int, contact: int) -> _Turn:
+        # By identifiers, not by node ids: those depend on the order of arrival.
+        link = self.links[position]
+        names = sorted(
+            self._strength(node_id) for node_id in link.node_ids if node_id in self.by_id
+        )
+        return at, message_id, tuple(names), link.trusted, contact, position
+
+    def _strength(self, node_id: int) -> tuple[int, str, str]:
+        node = self.by_id[node_id]
+        return self.rule_by_node[node_id].priority, node.type, node.value
+
+    def _find(self, node_id: int) -> _Cluster:
+        return self.cluster_of[self.current.get(node_id, node_id)]
+
+    # ── One link ────────────────────────────────────────────────────────────────────────────
+
+    def _replay_link(self, link: LinkFact, position: int, at: datetime) -> None:
+        present = [node_id for node_id in link.node_ids if node_id in self.by_id]
+        present.sort(key=self._strength)
+        cold = [node_id for node_id in present if node_id not in self.hot]
+        for node_id in present:
+            if node_id in self.hot and present[0] != node_id:
+                self._refuse(link, present[0], node_id, "hot_identifier", at)
+            elif node_id in self.hot and len(present) > 1:
+                self._refuse(link, node_id, present[1], "hot_identifier", at)
+        if not cold:
+            return
+        top = cold[0]
+        for node_id in cold:
+            if self.rule_by_node[node_id].strength == "contact":
+                self.done.setdefault(node_id, []).append(position)
+        for weak in cold[1:]:
+            self._join(link, position, top, weak, at)
+
+    def _join(self, link: LinkFact, position: int, top: int, weak: int, at: datetime) -> None:
+        ours, theirs = self._find(top), self._find(weak)
+        is_device = self.rule_by_node[weak].strength == "ephemeral"
+        if ours is not theirs:
+            reason = self._conflict(ours, theirs, link, is_device)
+            if reason is None:
+                self._unite(ours, theirs, at)
+                self.joins.append(Join(link.link_id, top, weak, at, "seen_together"))
+            elif (link.link_id, weak) in self.excused:
+                self.passed_over.append(Refusal(link.link_id, top, weak, reason, at))
+            else:
+                self._refuse(link, top, weak, reason, at)
+                if is_device and reason != "limit":
+                    self._share(link, top, weak, at)
+                elif self.rule_by_node[weak].strength == "contact" and reason != "limit":
+                    self._contest(link, position, top, weak, at)
+        if is_device and self.rule_by_node[top].strength != "ephemeral":
+            self.companions.setdefault(weak, []).append(top)
+
+    def _conflict(
+        self, ours: _Cluster, theirs: _Cluster, link: LinkFact, is_device: bool
+    ) -> Reason | None:
+        """Say why the two may not become one, or ``None``."""
+        if ours.shared or theirs.shared:
+            return "shared_device"
+        reason: Reason | None = None
+        for type_name in ours.values.keys() & theirs.values.keys():
+            rule = self.rules.rule_of(type_name)
+            if rule.unique:
+                return "unique_conflict"
+            count = len(ours.values[type_name]) + len(theirs.values[type_name])
+            if is_device and rule.strength == "contact":
+                reason = "other_contact"
+            elif rule.limit is not None and count > rule.limit:
+                reason = reason or "limit"
+        if (
+            not link.trusted
+            and ours.known
+            and theirs.known
+            and ours.first_seen < link.first_at
+            and theirs.first_seen < link.first_at
+        ):
+            return "public_source"
+        return reason
+
+    def _unite(self, ours: _Cluster, theirs: _Cluster, at: datetime) -> None:
+        if len(theirs.elements) > len(ours.elements):
+            ours, theirs = theirs, ours
+        for element in theirs.elements:
+            self.cluster_of[element] = ours
+        ours.elements.extend(theirs.elements)
+        for type_name, node_ids in theirs.values.items():
+            ours.values.setdefault(type_name, set()).update(node_ids)
+        ours.first_seen = min(ours.first_seen, theirs.first_seen)
+        ours.known |= theirs.known
+        ours.reachable |= theirs.reachable
+        ours.joined_at = _latest(ours.joined_at, theirs.joined_at, at)
+
+    def _refuse(self, link: LinkFact, top: int, weak: int, reason: Reason, at: datetime) -> None:
+        self.refused.setdefault(
+            (link.link_id, weak), Refusal(link.link_id, top, weak, reason, at)
+        )
+
+    # ── Shared devices ──────────────────────────────────────────────────────────────────────
+
+    def _share(self, link: LinkFact, top: int, device: int, at: datetime) -> None:
+        """Part a device from its first person from ``at`` on.
+
+        It follows the newcomer when nobody else was ever seen on it (its owner came to it only
+        through another device); else it is shared, and becomes a profile of its own.
+        """
+        ours = self._find(top)
+        if self._find(device).shared or not ours.is_person:
+            return
+        others = {id(self._find(other)) for other in self.companions.get(device, ())}
+        if others - {id(ours)}:
+            element = -device
+            self.cluster_of[element] = _Cluster(
+                [element], {}, at, known=False, reachable=False, shared=True
+            )
+            self._move(device, element, at)
+        else:
+            self._move(device, self.current.get(top, top), at)
+            self.joins.append(Join(link.link_id, top, device, at, "moved"))
+
+    def _move(self, node_id: int, element: int, at: datetime) -> None:
+        self.current[node_id] = element
+        self.moves.setdefault(node_id, []).append((at, element))
+
+    # ── Contested contacts ──────────────────────────────────────────────────────────────────
+
+    def _contest(
+        self, link: LinkFact, position: int, top: int, contact: int, at: datetime
+    ) -> None:
+        """Let a contact move to its claimant when its holder has been silent for long enough."""
+        day = at.astimezone(UTC).toordinal()
+        last = self._last_held(contact, day)
+        patience = self.rules.rebind_after.days
+        if day - last <= patience:
+            self._wait(link, position, contact, max(day + 1, last + patience + 1))
+            return
+        holder = self._find(contact)
+        former = [other for other in self.done[contact] if self._is_held_by(holder, contact, other)]
+        node_type = self.by_id[contact].type
+        ours = self._find(top)
+        holder.values[node_type].discard(contact)
+        if not holder.values[node_type]:
+            del holder.values[node_type]
+        ours.values.setdefault(node_type, set()).add(contact)
+        ours.reachable = True
+        ours.joined_at = _latest(ours.joined_at, at)
+        self._move(contact, self.current.get(top, top), at)
+        self.refused.pop((link.link_id, contact), None)
+        self.joins.append(Join(link.link_id, top, contact, at, "moved"))
+        for other in former:
+            self._wait(self.links[other], other, contact, day + 1)
+
+    def _wait(self, link: LinkFact, position: int, contact: int, earliest: int) -> None:
+        """Look at a claim again on its first active day from ``earliest`` on."""
+        for start, end in link.active_days:
+            if earliest < end:
+                day = date.fromordinal(max(start, earliest))
+                at = datetime.combine(day, time(), UTC)
+                heapq.heappush(self.queue, self._turn(at, "", position, contact))
+                return
+
+    def _claim_again(self, contact: int, link: LinkFact, position: int, at: datetime) -> None:
+        cold = [n for n in link.node_ids if n in self.by_id and n not in self.hot]
+        top = min(cold, key=self._strength)
+        ours, theirs = self._find(top), self._find(contact)
+        if top == contact or ours is theirs:
+            return
+        reason = self._conflict(ours, theirs, link, False)
+        if reason is None:
+            self._unite(ours, theirs, at)
+            self.joins.append(Join(link.link_id, top, contact, at, "seen_together"))
+            return
+        self._refuse(link, top, contact, reason, at)
+        if reason != "limit":
+            self._contest(link, position, top, contact, at)
+
+    def _last_held(self, contact: int, day: int) -> int:
+        """Return the last day, up to ``day``, on which the holder was seen with the contact."""
+        holder = self._find(contact)
+        last = self.by_id[contact].first_seen.astimezone(UTC).toordinal()
+        for position in self.done[contact]:
+            if self._is_held_by(holder, contact, position):
+                for start, end in self.links[position].active_days:
+                    if start <= day:
+                        last = max(last, min(end - 1, day))
+        return last
+
+    def _is_held_by(self, holder: _Cluster, contact: int, position: int) -> bool:
+        return any(
+            node_id != contact and node_id in self.by_id and self._find(node_id) is holder
+            for node_id in self.links[position].node_ids
+        )
+
+    # ── The result ──────────────────────────────────────────────────────────────────────────
+
+    def moot_refusals(self) -> set[tuple[int, int]]:
+        """Return the refusals that parted a device from a person it belongs to in the end."""
+        return {
+            key
+            for key, refusal in self.refused.items()
+            if refusal.weak in self.moves
+            and self.rule_by_node[refusal.weak].strength == "ephemeral"
+            and refusal.reason not in ("hot_identifier", "shared_device")
+            and self.cluster_of[refusal.weak] is self._find(refusal.strong)
+            and key not in self.excused
+        }
+
+    def result(self) -> Resolution:
+        names: dict[int, ProfileKey] = {}
+        joined_at: dict[ProfileKey, datetime | None] = {}
+        for element, cluster in self.cluster_of.items():
+            if id(cluster) in names:
+                continue
+            if element < 0:
+                name = ProfileKey(-element, True)
+            else:
+                name = ProfileKey(min(cluster.elements, key=self._age))
+            names[id(cluster)] = name
+            joined_at[name] = cluster.joined_at
+        for refusal in self.passed_over:
+            if self.cluster_of[refusal.weak] is not self._find(refusal.strong):
+                self.refused.setdefault((refusal.link_id, refusal.weak), refusal)
+        assignments = {
+            node_id: tuple(self._assign(node_id, names)) for node_id in self.by_id
+        }
+        return Resolution(
+            assignments,
+            joined_at,
+            tuple(sorted(self.refused.values(), key=lambda r: (r.at, r.link_id, r.weak))),
+            tuple(self.joins),
+            frozenset(self.hot) & self.by_id.keys(),
+        )
+
+    def _age(self, node_id: int) -> tuple[datetime, tuple[int, str, str]]:
+        return self.by_id[node_id].first_seen, self._strength(node_id)
+
+    def _assign(self, node_id: int, names: Mapping[int, ProfileKey]) -> Iterable[Assignment]:
+        since: datetime | None = None
+        profile = names[id(self.cluster_of[node_id])]
+        for at, element in self.moves.get(node_id, ()):
+            following = names[id(self.cluster_of[element])]
+            if following == profile or at == since:
+                profile = following
+                continue
+            yield Assignment(node_id, since, at, profile)
+            since, profile = at, following
+        yield Assignment(node_id, since, None, profile)
+
+
+def _latest(*times: datetime | None) -> datetime | None:
+    known = [time for time in times if time is not None]
+    return max(known) if known else None
