@@ -109,10 +109,10 @@ def read_comparison(
     if "value" not in document:
         raise mistake("missing_part", f"{op} needs a value", where)
     operand = _read_operand(op, document["value"], where, check_pattern)
-    if op in ("eq", "ne"):
-        operand = normalise(operand)  # type: ignore[arg-type]
-    elif op in ("in", "not_in"):
-        operand = tuple(normalise(item) for item in operand)
+    if op in ("in", "not_in") and isinstance(operand, tuple):
+        return Comparison(op, tuple(normalise(item) for item in operand))
+    if op in ("eq", "ne") and isinstance(operand, (str, float, bool)):
+        return Comparison(op, normalise(operand))
     return Comparison(op, operand)
 
 

@@ -1,0 +1,198 @@
+"""Events as DuckDB relations: which rows count, how many there are, and figures over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from cdp.segments.compile_paths import json_at
+from cdp.segments.compile_values import (
+    Parameters,
+    SqlValue,
+    json_holds,
+    json_scalar,
+    scalar_holds,
+)
+from cdp.segments.rules import (
+    NUMBER_FUNCTIONS,
+    Comparison,
+    EventFigure,
+    Events,
+    Path,
+    Window,
+)
+from cdp.segments.windows import bounds
+
+# Sums add decimals exactly to nine places, so that neither the order of rows nor the number of
+# threads decides at a threshold; beyond this size they fall back to doubles.
+LARGEST_EXACT = "1e18"
+_DECIMAL = "DECIMAL(38, 9)"
+_MICROSECONDS_A_DAY = 86_400_000_000
+# Earliest to latest among equal times; the last two only make the choice unambiguous.
+_ORDER = '("at", message_id, source_id)'
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a statement is evaluated over: an instant, a default zone, and all profiles or those
+    in the relation ``scope(profile_no)``."""
+
+    now: datetime
+    timezone: str
+    is_restricted: bool
+
+    def owners(self) -> str:
+        """Return the relation that says whose a node's facts are, by their time."""
+        restriction = " SEMI JOIN scope USING (profile_no)" if self.is_restricted else ""
+        return f"(SELECT node_id, since, until, profile_no FROM core.node_profiles{restriction})"
+
+
+class Figure(NamedTuple):
+    """Profiles with a figure: ``SELECT profile_no, value``; ``value`` is a number or JSON text."""
+
+    sql: str
+    is_number: bool
+
+    def view(self) -> SqlValue:
+        """Return the column ``value`` by type."""
+        return SqlValue(number="value") if self.is_number else json_scalar("value")
+
+
+def matching_events(
+    events: Events, scope: Scope, parameters: Parameters, value_path: Path | None = None
+) -> str:
+    """Return ``SELECT profile_no, "at", message_id, source_id[, value]`` of the events meant.
+
+    ``value`` is the JSON text at ``value_path``; events without it are left out.
+    """
+    extracted, tests = [], []
+    for index, condition in enumerate(events.where):
+        column = f"w{index}"
+        at = json_at("e.properties", condition.path, parameters, is_object=True)
+        extracted.append(f", {at} AS {column}")
+        tests.append(json_holds(column, condition.comparison, scope.now, parameters))
+    if value_path is not None:
+        at = json_at("e.properties", value_path, parameters, is_object=True)
+        extracted.append(f", {at} AS value")
+        tests.append(json_holds("value", Comparison("exists"), scope.now, parameters))
+    rows = (
+        f'SELECT o.profile_no, e."at", e.message_id, e.source_id{"".join(extracted)} '
+        f"FROM core.events e JOIN {scope.owners()} o "
+        f'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until '
+        f"WHERE e.event = {parameters.add(events.name)} "
+        f"AND {_in_window(events.within, scope, parameters)}"
+    )
+    if not tests:
+        return rows
+    columns = 'profile_no, "at", message_id, source_id'
+    if value_path is not None:
+        columns += ", value"
+    return f"SELECT {columns} FROM ({rows}) WHERE {' AND '.join(tests)}"
+
+
+def _in_window(window: Window | None, scope: Scope, parameters: Parameters) -> str:
+    stretch = bounds(window, scope.now, scope.timezone)
+    tests = []
+    if stretch.start is not None:
+        sign = ">=" if stretch.start_is_inside else ">"
+        tests.append(f'e."at" {sign} {parameters.add(stretch.start)}')
+    sign = "<=" if stretch.end_is_inside else "<"
+    tests.append(f'e."at" {sign} {parameters.add(stretch.end)}')
+    return " AND ".join(tests)
+
+
+def counted(
+    events: Events, comparison: Comparison, scope: Scope, parameters: Parameters, *, negated: bool
+) -> str:
+    """Return the profiles with matching events whose number satisfies (``negated``: does not)."""
+    test = scalar_holds(SqlValue(number="count(*)"), comparison, scope.now, parameters)
+    rows = matching_events(events, scope, parameters)
+    verdict = f"NOT {test}" if negated else test
+    return f"SELECT profile_no FROM ({rows}) GROUP BY profile_no HAVING {verdict}"
+
+
+def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Figure:
+    """Return the figure of every profile that has one; profiles without one are absent."""
+    if rule.function in ("days_since_last", "days_since_first"):
+        return _elapsed(rule, scope, parameters)
+    rows = matching_events(rule.events, scope, parameters, rule.path)
+    if rule.function in ("first", "last"):
+        pick = "arg_min" if rule.function == "first" else "arg_max"
+        return Figure(_grouped(f"{pick}(value, {_ORDER})", rows), is_number=False)
+    if rule.function == "most_frequent":
+        return Figure(_most_frequent(rows), is_number=False)
+    if rule.function == "count_distinct":
+        keys = _keyed_elements(rows)
+        return Figure(_grouped("count(DISTINCT key)", keys), is_number=True)
+    assert rule.function in NUMBER_FUNCTIONS
+    return Figure(_number_figure(rule.function, rows, parameters), is_number=True)
+
+
+def _grouped(expression: str, rows: str) -> str:
+    return f"SELECT profile_no, {expression} AS value FROM ({rows}) GROUP BY profile_no"
+
+
+def _elapsed(rule: EventFigure, scope: Scope, parameters: Parameters) -> Figure:
+    pick = "max" if rule.function == "days_since_last" else "min"
+    now = f"epoch_us({parameters.add(scope.now)})"
+    days = f'({now} - epoch_us({pick}("at"))) // {_MICROSECONDS_A_DAY}'
+    return Figure(_grouped(days, matching_events(rule.events, scope, parameters)), is_number=True)
+
+
+def _number_figure(function: str, rows: str, parameters: Parameters) -> str:
+    """Sum, avg, min, max per profile over the numbers, those in lists included."""
+    number = "try_cast({}::VARCHAR AS DOUBLE)"
+    exact = (
+        f"CASE WHEN abs({number}) < {LARGEST_EXACT} THEN try_cast({{}}::VARCHAR AS {_DECIMAL}) END"
+    )
+
+    def per_event(expression: str, fold: str) -> str:
+        item = parameters.variable()
+        one, each = expression.replace("{}", "value"), expression.replace("{}", item)
+        items = f"list_transform(json_extract(value, '$[*]'), lambda {item}: {each})"
+        return f"CASE WHEN starts_with(value, '[') THEN list_{fold}({items}) ELSE {one} END"
+
+    if function in ("min", "max"):
+        figure = f"{function}({per_event(number, function)})"
+    else:
+        largest = f"max({per_event(f'abs({number})', 'max')})"
+        total = (
+            f"CASE WHEN {largest} < {LARGEST_EXACT} "
+            f"THEN sum({per_event(exact, 'sum')})::VARCHAR::DOUBLE "
+            f"ELSE fsum({per_event(number, 'sum')}) END"
+        )
+        count = f"CASE WHEN {number} IS NULL THEN 0 ELSE 1 END"
+        figure = total if function == "sum" else f"{total} / sum({per_event(count, 'sum')})"
+    grouped = _grouped(figure, rows)
+    return f"SELECT profile_no, value FROM ({grouped}) WHERE value IS NOT NULL"
+
+
+def _keyed_elements(rows: str) -> str:
+    """Return one row per scalar element with ``key``: equal for equal values of one type."""
+    element = json_scalar("element")
+    key = f"coalesce(to_json({element.text}), to_json({element.boolean}), to_json({_plain_zero()}))"
+    elements = (
+        "SELECT profile_no, \"at\", message_id, source_id, unnest(CASE WHEN starts_with(value, '[') "
+        "THEN json_extract(value, '$[*]') ELSE [value] END) AS element, "
+        "generate_subscripts(CASE WHEN starts_with(value, '[') "
+        "THEN json_extract(value, '$[*]') ELSE [value] END, 1) AS position "
+        f"FROM ({rows})"
+    )
+    return (
+        f"SELECT * FROM (SELECT *, {key}::VARCHAR AS key FROM ({elements})) WHERE key IS NOT NULL"
+    )
+
+
+def _plain_zero() -> str:
+    """Return the number of ``element``, with -0 as 0: they are equal."""
+    return f"({json_scalar('element').number} + 0.0)"
+
+
+def _most_frequent(rows: str) -> str:
+    keys = _keyed_elements(rows)
+    per_key = (
+        "SELECT profile_no, key, count(DISTINCT (message_id, source_id)) AS events, "
+        f"max({_ORDER[:-1]}, position)) AS seen FROM ({keys}) GROUP BY profile_no, key"
+    )
+    return _grouped("arg_max(key, (events, seen))", per_key)

@@ -1,0 +1,216 @@
+"""The reference meaning of a rule: one person's facts, one instant, true or false.
+
+DuckDB decides membership; this says what it must decide (tests hold the two equal) and answers
+"why" for one person. Pure: the facts and the time come in, nothing is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, assert_never
+
+from cdp.runtime.clock import format_time
+from cdp.segments import regex_engine
+from cdp.segments.evaluate_events import (
+    EventFact,
+    Moment,
+    figure_of,
+    matching_events,
+    sequence_times,
+)
+from cdp.segments.evaluate_values import Search, scalar_holds, value_holds
+from cdp.segments.paths import value_at
+from cdp.segments.rules import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Consent,
+    EventCount,
+    EventFigure,
+    HasIdentifier,
+    InSegment,
+    Not,
+    Rule,
+    Tag,
+    Trait,
+)
+from cdp.segments.rules import Sequence as SequenceRule
+
+__all__ = [
+    "ConsentFact", "EventFact", "PersonFacts", "TraitFact",
+    "aggregate_value", "evaluate", "explain",
+]  # fmt: skip
+
+AT_LEAST_ONE = Comparison("gte", 1.0)
+
+
+class TraitFact(NamedTuple):
+    """The newest value that one of the person's identifiers carries of a trait; None: removed."""
+
+    name: str
+    value: Any
+    at: datetime
+    message_id: str = ""
+    source: int = 0
+
+
+class ConsentFact(NamedTuple):
+    """The newest statement that one of the person's identifiers carries about a purpose."""
+
+    purpose: str
+    granted: bool
+    at: datetime
+    message_id: str = ""
+    source: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PersonFacts:
+    """What is known of one profile. ``joined_at`` is when its newest merge happened, if any."""
+
+    traits: Sequence[TraitFact] = ()
+    identifiers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    consents: Sequence[ConsentFact] = ()
+    events: Sequence[EventFact] = ()
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    segments: frozenset[str] = frozenset()
+    joined_at: datetime | None = None
+
+
+class Verdict(NamedTuple):
+    holds: bool
+    value: Any
+
+
+def evaluate(
+    rule: Rule,
+    person: PersonFacts,
+    now: datetime,
+    *,
+    timezone: str = "UTC",
+    search: Search = regex_engine.search,
+) -> bool:
+    """Whether ``rule`` holds for ``person`` at ``now``.
+
+    ``timezone`` is the zone of calendar windows that name none; ``search(pattern, text)`` the
+    RE2 engine of ``matches``.
+    """
+    return _holds(rule, person, Moment(now, timezone, search))
+
+
+def explain(
+    rule: Rule,
+    person: PersonFacts,
+    now: datetime,
+    *,
+    timezone: str = "UTC",
+    search: Search = regex_engine.search,
+) -> dict[str, Any]:
+    """Return the rule as written, with ``holds`` on every node and, on every leaf, ``value``: what
+    was found, ``None`` when absent. The operand of a leaf stands in ``expected``."""
+    return _explained(rule, person, Moment(now, timezone, search))
+
+
+def aggregate_value(
+    rule: EventFigure | EventCount,
+    person: PersonFacts,
+    now: datetime,
+    *,
+    timezone: str = "UTC",
+    search: Search = regex_engine.search,
+) -> object:
+    """Return the value of a tag's aggregate as JSON, ``None`` when absent."""
+    return _leaf(rule, person, Moment(now, timezone, search)).value
+
+
+def _holds(rule: Rule, person: PersonFacts, moment: Moment) -> bool:
+    match rule:
+        case AllOf(rules=rules):
+            return all(_holds(inner, person, moment) for inner in rules)
+        case AnyOf(rules=rules):
+            return any(_holds(inner, person, moment) for inner in rules)
+        case Not(rule=inner):
+            return not _holds(inner, person, moment)
+        case _:
+            return _leaf(rule, person, moment).holds
+
+
+def _explained(rule: Rule, person: PersonFacts, moment: Moment) -> dict[str, Any]:
+    written = dict(rule.origin.document)
+    match rule:
+        case AllOf(rules=rules) | AnyOf(rules=rules):
+            key = "all" if isinstance(rule, AllOf) else "any"
+            parts = [_explained(inner, person, moment) for inner in rules]
+            verdicts = [part["holds"] for part in parts]
+            holds = all(verdicts) if key == "all" else any(verdicts)
+            return {**written, key: parts, "holds": holds}
+        case Not(rule=inner):
+            part = _explained(inner, person, moment)
+            return {**written, "not": part, "holds": not part["holds"]}
+        case _:
+            holds, value = _leaf(rule, person, moment)
+            # `value` is what was found; the operand that was written there moves to `expected`.
+            expected = {"expected": written["value"]} if "value" in written else {}
+            return {**written, **expected, "holds": holds, "value": value}
+
+
+def _leaf(rule: Rule, person: PersonFacts, moment: Moment) -> Verdict:
+    match rule:
+        case Trait(path=path, comparison=comparison):
+            value = value_at(_trait(person, path[0], moment.now), path[1:])
+            return _compared(value, comparison, moment)
+        case Tag(key=key, path=path, comparison=comparison):
+            return _compared(value_at(person.tags.get(key), path), comparison, moment)
+        case HasIdentifier(type=kind, comparison=comparison):
+            values = list(person.identifiers.get(kind, ()))
+            found: Any = None if not values else values[0] if len(values) == 1 else values
+            return _compared(found, comparison, moment)
+        case InSegment(key=key):
+            return Verdict(key in person.segments, key in person.segments)
+        case Consent(purpose=purpose, granted=wanted):
+            granted = _consent(person, purpose, moment.now)
+            stated = None if granted is None else "granted" if granted else "denied"
+            return Verdict(granted is wanted, stated)
+        case EventCount(events=events, comparison=count):
+            number = len(matching_events(events, person.events, moment))
+            holds = scalar_holds(number, count or AT_LEAST_ONE, moment.now, moment.search)
+            return Verdict(holds, number)
+        case EventFigure(comparison=wanted_figure):
+            figure = figure_of(rule, person.events, moment)
+            if wanted_figure is None:
+                return Verdict(figure is not None, figure)
+            return _compared(figure, wanted_figure, moment)
+        case SequenceRule():
+            times = sequence_times(rule, person.events, moment)
+            shown = None if times is None else [format_time(time) for time in times]
+            return Verdict(times is not None, shown)
+        case AllOf() | AnyOf() | Not():
+            raise TypeError("not a leaf")
+        case _:
+            assert_never(rule)
+
+
+def _compared(value: object, comparison: Comparison, moment: Moment) -> Verdict:
+    return Verdict(value_holds(value, comparison, moment.now, moment.search), value)
+
+
+def _trait(person: PersonFacts, name: str, now: datetime) -> object:
+    """Return the trait's newest value by event time, then message id."""
+    facts = [fact for fact in person.traits if fact.name == name and fact.at <= now]
+    if not facts:
+        return None
+    return max(facts, key=lambda fact: (fact.at, fact.message_id, fact.source)).value
+
+
+def _consent(person: PersonFacts, purpose: str, now: datetime) -> bool | None:
+    """Return what the person last stated; after a merge the most restrictive statement counts
+    until a newer one replaces them all."""
+    facts = [fact for fact in person.consents if fact.purpose == purpose and fact.at <= now]
+    if not facts:
+        return None
+    newest = max(facts, key=lambda fact: (fact.at, fact.message_id, fact.source))
+    if person.joined_at is None or newest.at > person.joined_at:
+        return newest.granted
+    return all(fact.granted for fact in facts)
