@@ -28,6 +28,11 @@ class Settings(BaseSettings):
         None, description="How the outside reaches this host, when a proxy stands in front."
     )
 
+    url: str | None = Field(
+        None, description="The server that the command line asks; default: the one run here."
+    )
+    token: str | None = Field(None, description="The token that the command line shows it.")
+
     kafka_bootstrap_servers: str | None = Field(
         None, description="host:port,…; without it the log is a table in Postgres."
     )

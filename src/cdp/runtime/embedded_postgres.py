@@ -7,14 +7,13 @@ Whoever holds the data folder's lock may start one; two on one folder are preven
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,7 @@ from cdp.runtime.postgres_folder import (
     prepare_folder,
     server_program,
 )
+from cdp.runtime.stop import StopRequested, die_with_parent
 
 _log = get_logger(__name__)
 
@@ -38,7 +38,6 @@ DATABASE = "cdp"
 _SOCKET_NAME = ".s.PGSQL.5432"
 # The kernel's limit for a socket's path is 107 bytes on Linux and 103 on macOS.
 _LONGEST_SOCKET_PATH = 100
-_PR_SET_PDEATHSIG = 1
 _LOG_BYTES = 4 * 1024 * 1024
 
 
@@ -73,11 +72,13 @@ class EmbeddedPostgres:
         *,
         wait_seconds: float = 600,
         say: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> str:
         """Return the URL of a server that answers: an adopted one, or a new one.
 
         ``wait_seconds`` bounds the wait for a leftover's shutdown and for crash recovery each;
-        ``say`` is told when it takes long. Raises ``SetupError`` when the server cannot start.
+        ``say`` is told when it takes long. Raises ``SetupError`` when the server cannot start,
+        ``StopRequested`` when ``stop`` is set before it is ready.
         """
         prepare_folder(self.folder, self._account)
         deadline = time.monotonic() + wait_seconds
@@ -86,9 +87,8 @@ class EmbeddedPostgres:
             self._adopted = leftover
             _log.info("postgres_adopted", pid=leftover.pid)
         else:
-            self._end_stragglers()
-            self._launch()
-            self._wait_until_ready(time.monotonic() + wait_seconds, say)
+            self.launch()
+            self._wait_until_ready(time.monotonic() + wait_seconds, say, stop)
         self._ensure_database()
         return self.url
 
@@ -116,7 +116,10 @@ class EmbeddedPostgres:
 
     # ── Starting ────────────────────────────────────────────────────────────────────────────────
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
+        """Start the server on a folder that is made, without waiting until it answers."""
+        self._end_stragglers()
+        self._adopted = None
         sockets = self._socket_folder()
         if sockets != self.folder:
             self._make_socket_folder(sockets)
@@ -138,7 +141,9 @@ class EmbeddedPostgres:
                 **self._account.popen_options(),
             )
 
-    def _wait_until_ready(self, deadline: float, say: Callable[[str], None] | None) -> None:
+    def _wait_until_ready(
+        self, deadline: float, say: Callable[[str], None] | None, stop: threading.Event | None
+    ) -> None:
         started = time.monotonic()
         told = started
         while time.monotonic() < deadline:
@@ -146,6 +151,9 @@ class EmbeddedPostgres:
                 raise SetupError(f"Postgres did not start: {self._last_words()}")
             if self._answers():
                 return
+            if stop is not None and stop.is_set():
+                self.stop()
+                raise StopRequested
             if say is not None and time.monotonic() - told > 5:
                 told = time.monotonic()
                 say(f"Postgres is recovering, {told - started:.0f} s so far")
@@ -273,10 +281,6 @@ def _server_environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
 def _end_with_parent() -> None:
     # Runs in the child, after it has taken its user: a change of user clears the request.
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    die_with_parent(signal.SIGINT)

@@ -1,0 +1,98 @@
+"""``cdp profile``: one person, named by any identifier such as ``email:ann@example.com``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cdp.cli.client import name_profile, open_client
+from cdp.cli.output import JsonFlag, print_record, print_rows
+
+app = typer.Typer(help="People, by any identifier.", no_args_is_help=True)
+
+Person = Annotated[str, typer.Argument(metavar="TYPE:VALUE", help="Such as email:ann@example.com.")]
+After = Annotated[str | None, typer.Option(help="A receipt: wait until that write is to be seen.")]
+
+
+def _ask(person: str, rest: str = "", **params: Any) -> Any:
+    if params.get("after") is not None:
+        params["wait"] = "10s"
+    with open_client() as client:
+        return client.call("GET", f"/v1/profiles/{name_profile(person)}{rest}", params=params)
+
+
+@app.command("show")
+def show(person: Person, after: After = None, as_json: JsonFlag = False) -> None:
+    """Show who this is: identifiers, traits, consent, figures."""
+    profile = _ask(person, after=after)
+    if as_json:
+        print_record(profile, as_json=True)
+        return
+    identifiers = profile.pop("identifiers", [])
+    traits = profile.pop("traits", {})
+    print_record(profile, as_json=False)
+    print()
+    print_rows(identifiers, as_json=False)
+    print()
+    print_rows(
+        [{"trait": name, "value": value} for name, value in traits.items()],
+        ["trait", "value"],
+        as_json=False,
+    )
+
+
+@app.command("events")
+def events(
+    person: Person,
+    event: Annotated[str | None, typer.Option(help="Only events of this name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what they did, newest first."""
+    page = _ask(person, "/events", event=event, limit=limit, after=after)
+    if as_json:
+        print_record(page, as_json=True)
+        return
+    print_rows(page["data"], ["timestamp", "type", "event", "properties"], as_json=False)
+
+
+@app.command("traits")
+def traits(
+    person: Person,
+    at: Annotated[str | None, typer.Option(help="As of this time (RFC 3339).")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show each trait with its source, time and message."""
+    answer = _ask(person, "/traits", at=at, provenance="true")
+    if as_json:
+        print_record(answer, as_json=True)
+        return
+    print_rows(_trait_rows(answer), as_json=False)
+
+
+@app.command("lookup")
+def lookup(
+    people: Annotated[list[str], typer.Argument(metavar="TYPE:VALUE...")], as_json: JsonFlag = False
+) -> None:
+    """Find the profile ids of up to 500 identifiers; creates nothing."""
+    wanted = []
+    for person in people:
+        name_profile(person)
+        kind, _, value = person.partition(":")
+        wanted.append({"type": kind, "value": value})
+    with open_client() as client:
+        answer = client.call("POST", "/v1/profiles/lookup", body={"identifiers": wanted})
+    print_rows(answer["data"], as_json=as_json)
+
+
+def _trait_rows(answer: Any) -> list[dict[str, Any]]:
+    """Rows from either shape of answer: a list of traits, or an object by name."""
+    found = answer.get("data", answer.get("traits", answer))
+    if isinstance(found, list):
+        return found
+    return [
+        {"name": name, **(value if isinstance(value, dict) else {"value": value})}
+        for name, value in found.items()
+    ]

@@ -1,0 +1,136 @@
+"""``cdp segment``: define, look into, pull and follow segments."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cdp.cli.client import open_client, raise_for_refusal
+from cdp.cli.output import (
+    JsonFlag,
+    error_console,
+    print_json,
+    print_record,
+    print_rows,
+    read_document,
+)
+
+app = typer.Typer(help="Segments: rules and who is in them.", no_args_is_help=True)
+
+Key = Annotated[str, typer.Argument(metavar="KEY")]
+RuleOption = Annotated[str, typer.Option("--rule", help="The rule as JSON, @file or -.")]
+
+
+@app.command("list")
+def list_segments(as_json: JsonFlag = False) -> None:
+    """List the segments."""
+    with open_client() as client:
+        rows = list(client.pages("/v1/segments", limit=1000))
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows([{k: v for k, v in row.items() if k != "rule"} for row in rows], as_json=False)
+
+
+@app.command("create")
+def create_segment(
+    key: Key,
+    rule: RuleOption,
+    name: Annotated[str | None, typer.Option(help="Default: the key.")] = None,
+    description: Annotated[str, typer.Option()] = "",
+    consent: Annotated[
+        str | None, typer.Option(help="Purpose that members must consent to.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Define a segment."""
+    body: dict[str, Any] = {
+        "key": key,
+        "name": name or key,
+        "rule": read_document(rule, "--rule"),
+        "description": description,
+    }
+    if consent is not None:
+        body["consent"] = consent
+    with open_client() as client:
+        print_record(client.call("POST", "/v1/segments", body=body), as_json=as_json)
+
+
+@app.command("show")
+def show_segment(key: Key, as_json: JsonFlag = False) -> None:
+    """Show a segment with its rule."""
+    with open_client() as client:
+        print_record(client.call("GET", f"/v1/segments/{key}"), as_json=as_json)
+
+
+@app.command("preview")
+def preview_segment(rule: RuleOption, as_json: JsonFlag = False) -> None:
+    """Count who a rule would hold for, without defining anything."""
+    with open_client() as client:
+        body = {"rule": read_document(rule, "--rule")}
+        print_record(client.call("POST", "/v1/segments/preview", body=body), as_json=as_json)
+
+
+@app.command("members")
+def list_members(
+    key: Key,
+    fields: Annotated[str | None, typer.Option(help="Such as email,traits.city.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table, ndjson, csv or parquet.")] = "table",
+    consent: Annotated[str | None, typer.Option(help="Only who consents to this.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many (tables).")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pull the members, all of them unless limited."""
+    if form not in ("table", "json", "ndjson", "csv", "parquet"):
+        raise typer.BadParameter("table, json, ndjson, csv or parquet", param_hint="--format")
+    path = f"/v1/segments/{key}/members"
+    params = {"fields": fields, "consent": consent}
+    with open_client() as client:
+        if form in ("ndjson", "csv", "parquet"):
+            response = client.send("GET", path, params={**params, "format": form})
+            raise_for_refusal(response)
+            sys.stdout.buffer.write(response.content)
+            return
+        rows = []
+        for row in client.pages(path, limit=min(limit or 1000, 1000), **params):
+            rows.append(row)
+            if limit is not None and len(rows) >= limit:
+                break
+    print_rows(rows, as_json=as_json or form == "json")
+
+
+@app.command("changes")
+def list_changes(
+    key: Key,
+    since: Annotated[str | None, typer.Option(help="The `next` of the last answer.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show who entered and left, in order; `next` continues where this ends."""
+    with open_client() as client:
+        params = {"since": since, "limit": limit}
+        page = client.call("GET", f"/v1/segments/{key}/changes", params=params)
+    if as_json:
+        print_json(page)
+        return
+    print_rows(page["data"], as_json=False)
+    error_console().print(f"continue with --since {page['next']}", style="dim")
+
+
+@app.command("why")
+def explain_membership(key: Key, person: str, as_json: JsonFlag = False) -> None:
+    """Show why somebody is in a segment, or not."""
+    from cdp.cli.client import name_profile
+
+    with open_client() as client:
+        answer = client.call("GET", f"/v1/segments/{key}/members/{name_profile(person)}")
+    print_record(answer, as_json=as_json)
+
+
+@app.command("delete")
+def delete_segment(key: Key) -> None:
+    """Delete a segment that nothing uses."""
+    with open_client() as client:
+        client.call("DELETE", f"/v1/segments/{key}")

@@ -1,0 +1,72 @@
+"""``cdp source``: where events come from, and the write keys they come with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cdp.cli.client import open_client
+from cdp.cli.output import JsonFlag, print_record, print_rows, read_document
+from cdp.model import SOURCE_TYPES
+
+app = typer.Typer(help="Sources and their write keys.", no_args_is_help=True)
+keys = typer.Typer(help="Write keys of a source: rotate with overlap.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+SourceId = Annotated[str, typer.Argument(metavar="SOURCE_ID")]
+
+
+@app.command("list")
+def list_sources(as_json: JsonFlag = False) -> None:
+    """List the sources, oldest first."""
+    with open_client() as client:
+        print_rows(client.pages("/v1/sources", limit=1000), as_json=as_json)
+
+
+@app.command("create")
+def create_source(
+    name: str,
+    kind: Annotated[str, typer.Option("--type", help=", ".join(SOURCE_TYPES))] = "server",
+    settings: Annotated[str, typer.Option(help="JSON, @file or -.")] = "{}",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a source; prints its write key."""
+    if kind not in SOURCE_TYPES:
+        raise typer.BadParameter(f"one of {', '.join(SOURCE_TYPES)}", param_hint="--type")
+    body = {"name": name, "type": kind, "settings": read_document(settings, "--settings")}
+    with open_client() as client:
+        print_record(client.call("POST", "/v1/sources", body=body), as_json=as_json)
+
+
+@app.command("update")
+def update_source(
+    source_id: SourceId,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    settings: Annotated[str | None, typer.Option(help="JSON, @file or -.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Change a source's name or settings."""
+    body: dict[str, object] = {}
+    if name is not None:
+        body["name"] = name
+    if settings is not None:
+        body["settings"] = read_document(settings, "--settings")
+    if not body:
+        raise typer.BadParameter("nothing to change: give --name or --settings")
+    with open_client() as client:
+        print_record(client.call("PATCH", f"/v1/sources/{source_id}", body=body), as_json=as_json)
+
+
+@keys.command("create")
+def create_key(source_id: SourceId, as_json: JsonFlag = False) -> None:
+    """Make a second write key, so that callers can change over before the old one goes."""
+    with open_client() as client:
+        print_record(client.call("POST", f"/v1/sources/{source_id}/keys"), as_json=as_json)
+
+
+@keys.command("delete")
+def delete_key(source_id: SourceId, key_id: str) -> None:
+    """Delete a write key; it fails at once."""
+    with open_client() as client:
+        client.call("DELETE", f"/v1/sources/{source_id}/keys/{key_id}")

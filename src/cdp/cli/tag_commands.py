@@ -1,0 +1,57 @@
+"""``cdp tag``: computed or manual values per person."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cdp.cli.client import open_client
+from cdp.cli.output import JsonFlag, print_json, print_record, print_rows, read_document
+
+app = typer.Typer(help="Tags: values computed for every person.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_tags(as_json: JsonFlag = False) -> None:
+    """List the tags."""
+    with open_client() as client:
+        rows = list(client.pages("/v1/tags", limit=1000))
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(
+            [{k: v for k, v in row.items() if k != "definition"} for row in rows], as_json=False
+        )
+
+
+@app.command("create")
+def create_tag(
+    key: str,
+    definition: Annotated[str, typer.Option("--definition", help="JSON, @file or -.")],
+    kind: Annotated[
+        str, typer.Option("--type", help="text, number, boolean, time, list or object.")
+    ] = "number",
+    category: Annotated[
+        str, typer.Option(help="basic, behaviour, value or sentiment.")
+    ] = "behaviour",
+    name: Annotated[str | None, typer.Option(help="Default: the key.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Define a tag."""
+    body: dict[str, Any] = {
+        "key": key,
+        "name": name or key,
+        "category": category,
+        "type": kind,
+        "definition": read_document(definition, "--definition"),
+    }
+    with open_client() as client:
+        print_record(client.call("POST", "/v1/tags", body=body), as_json=as_json)
+
+
+@app.command("show")
+def show_tag(key: str, as_json: JsonFlag = False) -> None:
+    """Show a tag with its definition and state."""
+    with open_client() as client:
+        print_record(client.call("GET", f"/v1/tags/{key}"), as_json=as_json)
