@@ -29,7 +29,10 @@ _RETRY_SECONDS = 2
 
 
 def answer_error(error: Exception) -> JSONResponse:
-    """Return the answer for any exception; what nobody foresaw is logged and says nothing."""
+    """Return the answer for any exception; of one that nobody foresaw it says nothing.
+
+    Such a one goes on to the outermost layer, which logs it.
+    """
     known = read_error(error)
     headers: dict[str, str] = {}
     if known.status in (429, 503):
@@ -53,7 +56,6 @@ def read_error(error: Exception) -> CdpError:
     if isinstance(error, DATABASE_ERRORS):
         _log.warning("database_unavailable", reason=type(error).__name__)
         return Unavailable("database_unavailable", "the database does not answer; try again soon")
-    _log.error("unexpected_error", error=type(error).__name__, exc_info=error)
     return CdpError("internal_error", "this is a fault of the server; its log says more")
 
 

@@ -1,0 +1,115 @@
+"""The serving process: ingest in front, the API behind it, one port.
+
+request ─► count and catch ─► ingest routes (plain ASGI) ─► guard ─► FastAPI routes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from cdp import __version__, receipts
+from cdp.access import routes as access_routes
+from cdp.access.guard import Guard, read_requirements
+from cdp.errors import SetupError
+from cdp.openapi import install_openapi
+from cdp.runtime import health, metrics, status
+from cdp.runtime.error_answers import install_error_answers
+from cdp.runtime.health import NamedCheck, remember_success
+from cdp.services import Services, open_services
+from cdp.serving import Serving
+from cdp.settings import Settings
+from cdp.storage.migrate import check_schema
+
+_SCHEMA_IS_CHECKED_EVERY = 30.0
+
+
+def build_app(settings: Settings, roles: frozenset[str]) -> ASGIApp:
+    """Return the application for ``roles`` (``ingest``, ``api``); ``database_url`` must be set.
+
+    Opens what it needs; its lifespan starts the background work and closes everything. Raises
+    ``SetupError`` with one line for the operator.
+    """
+    services = open_services(settings, roles)
+    api = build_api(services)
+    if "ingest" not in roles:
+        return Serving(api, services)
+    from cdp.ingest.asgi import IngestApp
+
+    return Serving(IngestApp(services.sources, services.writer, settings, api), services)
+
+
+def build_api(services: Services) -> FastAPI:
+    """Return the FastAPI part: health and metrics in every role, all else in the role api."""
+    routers = [
+        health.create_router(list(_list_checks(services))),
+        metrics.create_router(services.metrics),
+        *(_list_routers(services) if "api" in services.roles else ()),
+    ]
+    guarded = read_requirements(routers)
+    app = FastAPI(
+        title="cdp",
+        version=__version__,
+        description="A customer data platform: events in, people and segments out.",
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.progress = services.progress
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Guard, routes=guarded, tokens=services.tokens)
+    install_error_answers(app)
+    install_openapi(app, guarded, with_ingest="ingest" in services.roles)
+    return app
+
+
+def _list_routers(services: Services) -> Iterator[APIRouter]:
+    from cdp.profiles import routes as profile_routes
+    from cdp.profiles import search_routes
+
+    assert services.engine is not None
+    database, settings = services.database, services.settings
+    normalise = services.rules.normalise
+    yield access_routes.create_router(database, services.tokens)
+    yield receipts.create_router(services.progress)
+    yield status.create_router(
+        database,
+        services.log,
+        services.engine,
+        services.roles,
+        services.errors,
+        data_dir=settings.data_dir,
+    )
+    yield search_routes.create_router(database, normalise)
+    yield profile_routes.create_router(database, normalise)
+
+
+def _list_checks(services: Services) -> Iterator[NamedCheck]:
+    on_kafka = bool(services.settings.kafka_bootstrap_servers)
+    # Ingest on Kafka goes on with the keys it knows.
+    needs_database = "api" in services.roles or not on_kafka
+
+    def check_database() -> str | None:
+        with services.database.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+        return None
+
+    def check_log() -> str | None:
+        services.log.check()
+        return None
+
+    def check_migrations() -> str | None:
+        try:
+            check_schema(services.database)
+        except SetupError as error:
+            return str(error)
+        return None
+
+    schema = remember_success(check_migrations, _SCHEMA_IS_CHECKED_EVERY)
+    yield NamedCheck("postgres", check_database, needs_database)
+    yield NamedCheck("log", check_log)
+    yield NamedCheck("schema", schema, needs_database)
+    if services.follower is not None:
+        yield NamedCheck("feed", services.follower.check)

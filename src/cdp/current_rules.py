@@ -1,0 +1,41 @@
+"""The identity rules as they stand, for those who look people up: read again every few seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from cdp.identity.identifiers import normalise
+from cdp.identity.rules import Rules
+from cdp.identity.rules_store import read_rules
+from cdp.storage.database import Database, driver
+
+_FRESH_SECONDS = 2.0
+
+
+class CurrentRules:
+    """Holds the newest rules. Thread-safe."""
+
+    def __init__(self, database: Database, country: str) -> None:
+        self._database = database
+        self._country = country
+        self._rules: Rules | None = None
+        self._good_until = -1.0
+        self._lock = threading.Lock()
+
+    def get(self) -> Rules:
+        """Return the rules, at most two seconds old. May block on Postgres."""
+        with self._lock:
+            if self._rules is None or time.monotonic() >= self._good_until:
+                with self._database.transaction() as connection:
+                    newest = read_rules(driver(connection), self._country)
+                # The same object as long as nothing changed: readers keep caches by it.
+                if newest != self._rules:
+                    self._rules = newest
+                self._good_until = time.monotonic() + _FRESH_SECONDS
+            assert self._rules is not None
+            return self._rules
+
+    def normalise(self, kind: str, value: str) -> str | None:
+        """Return the one spelling of an identifier's value; ``None`` when it names nobody."""
+        return normalise(kind, value, self.get())

@@ -1,0 +1,156 @@
+"""The OpenAPI document: what FastAPI knows, the tokens, the one error shape, the ingest routes.
+
+The ingest routes are served before FastAPI sees them, so they are described here by hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from cdp.access.guard import GuardedRoute
+
+_ERROR = {
+    "type": "object",
+    "required": ["code", "message", "details"],
+    "properties": {
+        "code": {"type": "string", "description": "Stable, snake_case."},
+        "message": {"type": "string", "description": "What to do about it."},
+        "details": {"type": "object", "description": "`path` points at the mistake."},
+    },
+}
+_ANSWER = {
+    "type": "object",
+    "required": ["success", "accepted", "rejected", "receipt"],
+    "properties": {
+        "success": {"type": "boolean"},
+        "accepted": {"type": "integer", "description": "Elements not in `rejected`."},
+        "rejected": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer"},
+                    "messageId": {"type": ["string", "null"]},
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+        "receipt": {"type": "string", "description": "For `GET /v1/receipts/{receipt}`."},
+    },
+}
+_EVENT = {
+    "type": "object",
+    "description": "As Segment's and RudderStack's SDKs send it.",
+    "properties": {
+        "type": {"enum": ["track", "identify", "page", "screen", "group", "alias"]},
+        "messageId": {"type": "string"},
+        "userId": {"type": ["string", "integer", "null"]},
+        "anonymousId": {"type": ["string", "integer", "null"]},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "event": {"type": "string"},
+        "properties": {"type": "object"},
+        "traits": {"type": "object"},
+        "context": {"type": "object"},
+    },
+}
+_BATCH = {
+    "type": "object",
+    "required": ["batch"],
+    "properties": {
+        "batch": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+        "sentAt": {"type": "string", "format": "date-time"},
+        "writeKey": {"type": "string"},
+        "context": {"type": "object", "description": "Merged into every element."},
+    },
+}
+_SINGLE_CALLS = ("track", "identify", "page", "screen", "group", "alias")
+_SINGLE_LETTERS = ("t", "i", "p", "s", "g", "a")
+_BATCH_CALLS = ("batch", "import", "b")
+
+
+def install_openapi(app: FastAPI, routes: list[GuardedRoute], *, with_ingest: bool) -> None:
+    """Let ``app`` describe itself and, if told so, the ingest routes. The result is kept."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
+            _add_schemas(document)
+            _describe_access(document, routes)
+            if with_ingest:
+                document["paths"] |= _ingest_paths()
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]
+
+
+def _add_schemas(document: dict[str, Any]) -> None:
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas |= {"Error": _ERROR, "Accepted": _ANSWER, "Event": _EVENT, "Batch": _BATCH}
+    components["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "`cdp_…`, with scopes."},
+        "write_key": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "A source's write key as user name; or in the body or query.",
+        },
+    }
+
+
+def _describe_access(document: dict[str, Any], routes: list[GuardedRoute]) -> None:
+    """Say of every operation which scopes it needs, and that errors have one shape."""
+    needed = {
+        (route.template, method.lower()): route.scopes
+        for route in routes
+        for method in route.methods
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = _refer("Any error.", "Error")
+            scopes = needed.get((path, method))
+            if scopes is not None:
+                operation["security"] = [{"token": []}]
+                operation["x-scopes"] = list(scopes)
+
+
+def _ingest_paths() -> dict[str, Any]:
+    paths = {f"/v1/{call}": _ingest_post("Event") for call in (*_SINGLE_CALLS, *_SINGLE_LETTERS)}
+    return paths | {f"/v1/{call}": _ingest_post("Batch") for call in _BATCH_CALLS}
+
+
+def _ingest_post(schema: str) -> dict[str, Any]:
+    return {
+        "post": {
+            "tags": ["ingest"],
+            "summary": f"Post one {schema.lower()}, as the SDKs do.",
+            "security": [{"write_key": []}],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+                },
+            },
+            "responses": {
+                "200": _refer("The log has it; single elements may be rejected.", "Accepted"),
+                "default": _refer("Any error.", "Error"),
+            },
+        }
+    }
+
+
+def _refer(text: str, schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": text, "content": content}
