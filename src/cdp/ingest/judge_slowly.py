@@ -1,0 +1,113 @@
+"""The slow path of the verdict: events that strict reading refuses, or that must change. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cdp.ingest.contacts import find_contact
+from cdp.ingest.lenient import NotJson, TooDeep, add_flags, decode_leniently, encode
+from cdp.ingest.open_body import Opened
+from cdp.ingest.wire_event import read_id
+from cdp.model import EVENT_TYPES
+
+LONGEST_ID = 512
+"""Characters. Longer ones are no identifiers of people, and do not fit into an index."""
+
+
+class Refusal(Exception):
+    """Carries a verdict out of the slow path."""
+
+    def __init__(self, code: str, message: str, event: object = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+        self.message_id = _read_message_id(event)
+
+
+def judge_slowly(
+    line: bytes, route_type: str | None, opened: Opened, max_event_bytes: int
+) -> tuple[bytes, str]:
+    """Return the log line and the primary identifier of one event; raises ``Refusal``."""
+    if len(line) > max_event_bytes:
+        raise Refusal(
+            "event_too_large",
+            f"the event has {len(line)} bytes; this source takes {max_event_bytes}",
+            _read_heedlessly(line),
+        )
+    try:
+        event, flags = decode_leniently(line)
+    except TooDeep as error:
+        raise Refusal("too_deep", "the event is nested too deeply") from error
+    except NotJson as error:
+        raise Refusal("invalid_json", f"the event is not JSON: {error}") from error
+    if not isinstance(event, dict):
+        raise Refusal("not_an_object", "an event is a JSON object")
+    if opened.flags and "\ufffd" in line.decode():
+        flags |= opened.flags
+    changed = _set_type(event, route_type) | _share(event, opened.shared) | bool(flags)
+    primary = _check_identifiers(event)
+    add_flags(event, flags)
+    if changed or b"\n" in line:
+        try:
+            line = encode(event)
+        except RecursionError as error:
+            raise Refusal("too_deep", "the event is nested too deeply", event) from error
+    return line, primary
+
+
+def _set_type(event: dict[str, Any], route_type: str | None) -> bool:
+    """Settle the event's type; return whether it had to be written into the event."""
+    written = event.get("type")
+    if route_type is not None and written != route_type:
+        event["type"] = route_type
+        return True
+    if not isinstance(written, str) or written not in EVENT_TYPES:
+        known = ", ".join(sorted(EVENT_TYPES))
+        raise Refusal("unknown_type", f"`type` must be one of {known}", event)
+    return False
+
+
+def _share(event: dict[str, Any], shared: dict[str, Any]) -> bool:
+    """Merge what the batch says for all into the event, which has the last word."""
+    for name, values in shared.items():
+        own = event.get(name)
+        event[name] = {**values, **own} if isinstance(own, dict) else dict(values)
+    return bool(shared)
+
+
+def _check_identifiers(event: dict[str, Any]) -> str:
+    """Return the primary identifier; raises ``Refusal`` for a bad or missing one."""
+    found: list[str] = []
+    for name, code in (("userId", "invalid_user_id"), ("anonymousId", "invalid_anonymous_id")):
+        value = event.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+            raise Refusal(code, f"`{name}` must be text or a whole number", event)
+        text = read_id(value)
+        if text is not None:
+            if len(text) > LONGEST_ID:
+                raise Refusal(code, f"`{name}` is longer than {LONGEST_ID} characters", event)
+            found.append(text)
+    contact = found[0] if found else find_contact(event)
+    if contact is None:
+        raise Refusal(
+            "no_identifier",
+            "the event names nobody: give `userId`, `anonymousId`, an e-mail or phone trait,"
+            " `context.externalIds` or `context.device.id`",
+            event,
+        )
+    return contact
+
+
+def _read_heedlessly(line: bytes) -> object:
+    try:
+        return decode_leniently(line)[0]
+    except NotJson:
+        return None
+
+
+def _read_message_id(event: object) -> str | None:
+    return _text(event.get("messageId")) if isinstance(event, dict) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

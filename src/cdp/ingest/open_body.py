@@ -1,0 +1,122 @@
+"""Take a request's body apart as far as its events, without reading them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from cdp.errors import BadRequest
+from cdp.ingest.lenient import NOT_UTF8, NotJson, TooDeep, decode_leniently
+from cdp.ingest.split import NoBatch, split_batch
+from cdp.ingest.wire_event import UNREADABLE, decode_batch, decode_key
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)
+class Opened:
+    """A request's body, taken apart as far as its events."""
+
+    items: Sequence[bytes | Raw]
+    write_key: str | None = None
+    sent_at: str | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What the batch says for all its events: ``context``, ``integrations``."""
+    flags: frozenset[str] = frozenset()
+
+
+def open_single(body: bytes, *, wants_key: bool) -> Opened:
+    """Open the body of a single-event route. Raises ``BadRequest`` when it is no JSON."""
+    body, flags = _as_utf8(body)
+    key: str | None = None
+    try:
+        if wants_key:
+            key = decode_key(body).write_key
+    except UNREADABLE:
+        try:
+            value, _ = decode_leniently(body)
+        except TooDeep:
+            value = None
+        except NotJson as error:
+            raise _no_json(error) from error
+        key = _text(value.get("writeKey")) if isinstance(value, dict) else None
+    return Opened([body], key, flags=flags)
+
+
+def open_batch(body: bytes) -> Opened:
+    """Open the body of a batch route.
+
+    Raises ``BadRequest`` when it is no JSON, or holds no list of events named ``batch``.
+    """
+    body, flags = _as_utf8(body)
+    try:
+        found = decode_batch(body)
+    except UNREADABLE:
+        opened = _open_leniently(body)
+    else:
+        shared = {}
+        if found.context is not msgspec.UNSET or found.integrations is not msgspec.UNSET:
+            shared = _read_shared(decode_leniently(_without_batch(body))[0])
+        opened = Opened(found.batch, found.write_key, found.sent_at, shared)
+    if not opened.items:
+        raise BadRequest("empty_batch", "`batch` must be a list with at least one event")
+    opened.flags = flags
+    return opened
+
+
+def _open_leniently(body: bytes) -> Opened:
+    try:
+        value, _ = decode_leniently(body)
+    except TooDeep:
+        value = None
+    except NotJson as error:
+        raise _no_json(error) from error
+    else:
+        if not isinstance(value, dict) or not isinstance(value.get("batch"), list):
+            raise BadRequest("no_batch", "the body must be an object with a list named `batch`")
+    try:
+        items, rest = split_batch(body)
+        if value is None:
+            value, _ = decode_leniently(rest)
+    except NoBatch as error:
+        raise BadRequest("no_batch", "the body must be an object with a `batch`") from error
+    except NotJson as error:
+        raise _no_json(error) from error
+    key, sent_at = _text(value.get("writeKey")), _text(value.get("sentAt"))
+    return Opened(items, key, sent_at, _read_shared(value))
+
+
+def _without_batch(body: bytes) -> bytes:
+    return split_batch(body)[1]
+
+
+def _read_shared(value: Any) -> dict[str, Any]:
+    return {
+        name: value[name]
+        for name in ("context", "integrations")
+        if isinstance(value, dict) and isinstance(value.get(name), dict) and value[name]
+    }
+
+
+def _as_utf8(body: bytes) -> tuple[bytes, frozenset[str]]:
+    if body.startswith(_BYTE_ORDER_MARK):
+        body = body[len(_BYTE_ORDER_MARK) :]
+    if body.isascii():
+        return body, frozenset()
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace").encode(), frozenset({NOT_UTF8})
+    return body, frozenset()
+
+
+def _no_json(error: Exception) -> BadRequest:
+    return BadRequest("invalid_json", f"the body is not JSON: {error}")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

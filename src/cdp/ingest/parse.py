@@ -1,0 +1,101 @@
+"""★ The verdict on every event at the door: taken, or refused with a reason. Pure.
+
+    body ─► open_batch / open_single ─► judge, event by event ─► lines by partition, rejections
+
+The fast path looks at type and ids only and takes the event's own bytes as its log line;
+``properties``, ``traits`` and ``context`` are not parsed. Whatever strict reading refuses, or what
+must be changed (a type from the route, what the batch says for all), takes the slow path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from msgspec import UNSET
+
+from cdp.ingest.judge_slowly import LONGEST_ID, Refusal, judge_slowly
+from cdp.ingest.open_body import Opened, open_batch, open_single
+from cdp.ingest.wire_event import UNREADABLE, decode_head
+from cdp.model import EVENT_TYPES
+
+__all__ = ["Judged", "Opened", "Rejection", "judge", "open_batch", "open_single"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an event was refused. ``index`` is its place in the request."""
+
+    index: int
+    message_id: str | None
+    code: str
+    message: str
+    raw: bytes
+
+
+@dataclass(slots=True)
+class Judged:
+    """The outcome: log lines by partition, and what was refused."""
+
+    lines: dict[int, list[bytes]] = field(default_factory=dict)
+    accepted: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+def judge(
+    opened: Opened, *, route_type: str | None, partitions: int, max_event_bytes: int
+) -> Judged:
+    """Judge every event of a request.
+
+    ``route_type`` is the type that the route says, ``None`` on batch routes. An event goes to the
+    partition of its primary identifier: ``userId``, else ``anonymousId``, else any other.
+    """
+    judged = Judged()
+    by_partition = judged.lines
+    is_plain = not opened.shared and not opened.flags
+    for index, item in enumerate(opened.items):
+        line = bytes(item)
+        taken = _judge_fast(line, route_type, max_event_bytes) if is_plain else None
+        if taken is None:
+            try:
+                taken = judge_slowly(line, route_type, opened, max_event_bytes)
+            except Refusal as refusal:
+                judged.rejected.append(
+                    Rejection(index, refusal.message_id, refusal.code, refusal.message, line)
+                )
+                continue
+        line, primary = taken
+        partition = crc32(primary.encode()) % partitions
+        if partition in by_partition:
+            by_partition[partition].append(line)
+        else:
+            by_partition[partition] = [line]
+        judged.accepted += 1
+    return judged
+
+
+def _judge_fast(
+    line: bytes, route_type: str | None, max_event_bytes: int
+) -> tuple[bytes, str] | None:
+    """Return the log line and the primary identifier of an ordinary event, ``None`` for others."""
+    try:
+        head = decode_head(line)
+    except UNREADABLE:
+        return None
+    primary = head.user_id or head.anonymous_id
+    if (
+        not isinstance(primary, str)
+        or len(primary) > LONGEST_ID
+        or primary.isspace()
+        or len(line) > max_event_bytes
+        or b"\n" in line
+    ):
+        return None
+    if route_type is None:
+        return (line, primary) if head.type in EVENT_TYPES else None
+    if head.type == route_type:
+        return line, primary
+    if head.type is UNSET:
+        # The rest stays as it was sent; it cannot be empty, because it holds an identifier.
+        return b'{"type":"%s",%s' % (route_type.encode(), line.lstrip()[1:]), primary
+    return None

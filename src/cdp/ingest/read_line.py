@@ -1,0 +1,256 @@
+"""From a log line to an ``Event``: what the worker reads. Pure.
+
+Claims, in the words of the wire: ``userId`` is user_id and ``anonymousId`` anonymous_id; e-mail and
+phone come from the traits of an identify call and from ``context.traits``, which always are the
+person's (RudderStack's SDKs send them there, and only there); the ``traits`` of a group call are
+the account's. ``context.externalIds`` brings any other type, ``context.device`` the device's.
+
+``previousId`` of an alias is untyped. Browsers fill it with the stored anonymous id, servers with
+whatever the person was known by. It is read as an anonymous_id: two user ids are never one person
+by an event, so reading it as one could not join anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from msgspec import Raw
+
+from cdp.ingest.event_time import EventTime, decide_time, parse_cached
+from cdp.ingest.lenient import (
+    BAD_TIME,
+    FUTURE_TIME,
+    NotJson,
+    add_flags,
+    decode_leniently,
+    encode,
+    encode_sorted,
+    needs_cleaning,
+)
+from cdp.ingest.odd_shapes import straighten
+from cdp.ingest.wire_event import (
+    UNREADABLE,
+    WireContext,
+    WireLine,
+    decode_context,
+    decode_line,
+    decode_named,
+    decode_object,
+    read_id,
+)
+from cdp.log.format import LoggedLine, RejectedLine
+from cdp.model import EVENT_TYPES, Event, EventType, Identifier, Source
+
+Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
+"""From (type, raw value) claims to identifiers: normalised, blocked ones gone, strongest first."""
+
+_NO_CONTEXT = WireContext()
+_NOTHING: Mapping[str, Any] = {}
+_ABSENT = (b"", b"null")
+_EMPTY = b"{}"
+_NO_TIME = (None, "")
+_ADVERTISING_TYPES = {"ios": "idfa", "tvos": "idfa"}
+# The difference between two re-sent copies of one message.
+_UNSTABLE = ("sentAt", "receivedAt", "_metadata", "writeKey")
+
+
+def read_line(line: LoggedLine, source: Source, identify: Identify) -> Event | RejectedLine:
+    """Return the event in ``line``, or why it cannot be one.
+
+    Every value in the result is strict JSON that Postgres and DuckDB take; what had to be changed
+    for that is said in ``context.cdp.flags``.
+    """
+    data = line.line
+    if needs_cleaning(data):
+        data = _clean(data)
+    try:
+        parts = _decode(data)
+    except UNREADABLE:
+        try:
+            data = straighten(data)
+            parts = _decode(data)
+        except UNREADABLE:
+            return RejectedLine("unreadable", "the event cannot be read", line.line)
+    if parts.wire.type not in EVENT_TYPES:
+        return RejectedLine("unknown_type", "`type` is no type of event", line.line)
+    return _build(line, data, source, identify, parts)
+
+
+class _Parts(NamedTuple):
+    """An event taken apart."""
+
+    wire: WireLine
+    context: WireContext
+    context_bytes: bytes
+    traits: dict[str, Any] | None
+    traits_bytes: bytes
+    properties: bytes
+
+
+def _decode(data: bytes) -> _Parts:
+    """Decode strictly; raises one of ``UNREADABLE`` for an odd event."""
+    wire = decode_line(data)
+    context = _as_object(wire.context)
+    traits = _as_object(wire.traits)
+    return _Parts(
+        wire,
+        _NO_CONTEXT if context == _EMPTY else decode_context(context),
+        context,
+        None if traits == _EMPTY else decode_object(traits),
+        traits,
+        _as_object(wire.properties),
+    )
+
+
+def _as_object(raw: Raw) -> bytes:
+    """Return the bytes of an object, an empty one for none; raises ``ValueError`` for others."""
+    data = bytes(raw)
+    if data.startswith(b"{"):
+        return data
+    if data in _ABSENT:
+        return _EMPTY
+    raise ValueError("not an object")
+
+
+def _build(
+    line: LoggedLine, data: bytes, source: Source, identify: Identify, parts: _Parts
+) -> Event:
+    wire, context = parts.wire, parts.context
+    kind: EventType = wire.type  # type: ignore[assignment]
+    original = wire.timestamp if wire.timestamp not in _NO_TIME else wire.original_timestamp
+    received_at = parse_cached(line.received_at)
+    assert received_at is not None
+    when = decide_time(
+        original,
+        wire.sent_at if wire.sent_at not in _NO_TIME else line.sent_at,
+        received_at,
+        clock_is_trusted=not source.is_public,
+    )
+    personal: Mapping[str, Any] = context.traits or _NOTHING
+    if kind == "identify" and parts.traits:
+        personal = {**personal, **parts.traits} if personal else parts.traits
+    message_id = wire.message_id
+    if message_id is None or message_id == "":
+        message_id = _make_message_id(line, data, source, original)
+    return Event(
+        source,
+        str(message_id),
+        kind,
+        wire.event if kind == "track" else wire.name,
+        when.at,
+        received_at,
+        identify(_list_claims(wire, context, personal)),
+        _choose_properties(kind, parts, personal),
+        _flag_time(parts.context_bytes, when) if when.is_odd else parts.context_bytes,
+        personal,
+        _read_consents(context),
+        read_id(wire.group_id),
+        None if original in _NO_TIME or when.is_as_written else str(original),
+    )
+
+
+def _list_claims(
+    wire: WireLine, context: WireContext, personal: Mapping[str, Any]
+) -> list[tuple[str, object]]:
+    claims: list[tuple[str, object]] = []
+    if wire.user_id is not None:
+        claims.append(("user_id", wire.user_id))
+    if wire.anonymous_id is not None:
+        claims.append(("anonymous_id", wire.anonymous_id))
+    if wire.previous_id is not None and wire.type == "alias":
+        claims.append(("anonymous_id", wire.previous_id))
+    if personal:
+        claims += [(name, personal[name]) for name in ("email", "phone") if name in personal]
+    if context.external_ids:
+        claims += [
+            (one.type, one.id)
+            for one in context.external_ids
+            if one.type and one.id is not None and one.collection in (None, "users", "user")
+        ]
+    device = context.device
+    if device is not None:
+        if device.id is not None:
+            claims.append(("device_id", device.id))
+        if device.advertising_id is not None:
+            kind = _ADVERTISING_TYPES.get((device.type or "").lower(), "gaid")
+            claims.append((kind, device.advertising_id))
+    return claims
+
+
+def _choose_properties(kind: EventType, parts: _Parts, personal: Mapping[str, Any]) -> bytes:
+    """Return what the call was about: its properties, or the traits of identify and group."""
+    if kind == "group" or (kind == "identify" and parts.traits is not None):
+        return parts.traits_bytes
+    if kind == "identify":
+        return encode(personal)
+    if kind in ("page", "screen") and (parts.wire.name or parts.wire.category):
+        return _name_page(parts.properties, parts.wire)
+    return parts.properties
+
+
+def _name_page(properties: bytes, wire: WireLine) -> bytes:
+    """Put a page's name and category among its properties, where Segment's libraries put them."""
+    named = decode_named(properties)
+    missing = {
+        key: value
+        for key, value, own in (
+            ("name", wire.name, named.name),
+            ("category", wire.category, named.category),
+        )
+        if value and own is None
+    }
+    return encode({**decode_object(properties), **missing}) if missing else properties
+
+
+def _read_consents(context: WireContext) -> Mapping[str, bool]:
+    consents: dict[str, bool] = {}
+    managed = context.consent_management
+    if managed is not None:
+        # A list of ids; RudderStack's older SDKs send an object of id and name.
+        consents.update(dict.fromkeys(_texts(managed.allowed_consent_ids), True))
+        consents.update(dict.fromkeys(_texts(managed.denied_consent_ids), False))
+    if context.consent is not None and context.consent.category_preferences:
+        preferences = context.consent.category_preferences
+        consents.update({k: v for k, v in preferences.items() if isinstance(v, bool)})
+    return consents or _NOTHING
+
+
+def _texts(values: list[Any] | dict[str, Any] | None) -> list[str]:
+    return [value for value in values or () if isinstance(value, str) and value]
+
+
+def _flag_time(context: bytes, when: EventTime) -> bytes:
+    event = {"context": decode_object(context)}
+    add_flags(event, {FUTURE_TIME if when.is_future else BAD_TIME})
+    return encode(event["context"])
+
+
+def _clean(data: bytes) -> bytes:
+    """Return ``data`` without what strict readers refuse, flagged; as it was when that fails."""
+    try:
+        event, flags = decode_leniently(data)
+    except NotJson:
+        return data
+    if not flags or not isinstance(event, dict):
+        return data
+    add_flags(event, flags)
+    return encode(event)
+
+
+def _make_message_id(line: LoggedLine, data: bytes, source: Source, original: object) -> str:
+    """Make the id that a copy of this message gets too: from source, content and its own time.
+
+    A message without a time of its own is taken for a new one whenever it comes, so its id is made
+    from the request that brought it.
+    """
+    if original in _NO_TIME:
+        content = f"{line.request_id}\n{line.ordinal}".encode()
+    else:
+        event = decode_object(data)
+        for name in _UNSTABLE:
+            event.pop(name, None)
+        content = encode_sorted(event)
+    digest = blake2b(content, digest_size=16, key=source.source_id.encode()[:64]).hexdigest()
+    return f"cdp-{digest}"

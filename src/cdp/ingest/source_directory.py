@@ -1,0 +1,132 @@
+"""Sources in memory: ingest asks nobody about a key, and goes on while Postgres is down."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from cdp.errors import Unavailable
+from cdp.model import Source
+from cdp.runtime.logs import get_logger
+from cdp.storage.database import Database, driver
+
+SOURCES_CHANNEL = "cdp_sources"
+"""Notified in the transaction that changes a source or a key."""
+
+_LOOK_AGAIN_SECONDS = 10.0
+_RECONNECT_SECONDS = 1.0
+_MISS_SECONDS = 0.5
+
+_log = get_logger(__name__)
+_DATABASE_ERRORS = (sa.exc.SQLAlchemyError, psycopg.Error)
+
+
+class SourceDirectory:
+    """Knows which key belongs to which source. Thread-safe.
+
+    ``start`` keeps it fresh from a thread of its own: changes arrive within milliseconds. Without
+    ``start`` it looks when it is asked for something it does not know.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._by_key: dict[str, Source] = {}
+        self._by_id: dict[str, Source] = {}
+        self._loaded_at: float | None = None
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Load the sources and follow their changes; tolerates that Postgres is away."""
+        self._thread = threading.Thread(target=self._follow, name="sources", daemon=True)
+        try:
+            self.refresh()
+        except _DATABASE_ERRORS as error:
+            _log.warning("sources_not_loaded", reason=type(error).__name__)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(2 * _RECONNECT_SECONDS)
+
+    def by_key(self, write_key: str) -> Source | None:
+        """Return the source of ``write_key``; ``None`` for an unknown one.
+
+        Never blocks once loaded. Raises ``Unavailable`` when the sources could not be read yet:
+        to call a key unknown then would make SDKs throw their events away.
+        """
+        found = self._by_key.get(write_key)
+        if found is None and self._loaded_at is None:
+            raise Unavailable(
+                "sources_unavailable", "the write keys cannot be read yet", retry_after=5
+            )
+        return found
+
+    def by_id(self, source_id: str) -> Source | None:
+        """Return a source; looks into Postgres for one that is not known. May block."""
+        found = self._by_id.get(source_id)
+        if found is None and self._is_worth_a_look():
+            self.refresh()
+            found = self._by_id.get(source_id)
+        return found
+
+    def refresh(self) -> None:
+        """Read all sources now, so that a change made here holds at once. Blocks."""
+        with self._lock:
+            with self._database.transaction() as connection:
+                sources = driver(connection).execute(_SELECT_SOURCES).fetchall()
+                keys = driver(connection).execute(_SELECT_KEYS).fetchall()
+            by_id = {row[0]: _read_source(row) for row in sources}
+            disabled = {row[0] for row in sources if row[5] is not None}
+            # Replaced, never changed: readers hold no lock.
+            self._by_id = by_id
+            self._by_key = {key: by_id[i] for key, i in keys if i in by_id and i not in disabled}
+            self._loaded_at = time.monotonic()
+
+    def _is_worth_a_look(self) -> bool:
+        return self._loaded_at is None or time.monotonic() - self._loaded_at > _MISS_SECONDS
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                for _ in self._wait_for_changes():
+                    self.refresh()
+            except _DATABASE_ERRORS as error:
+                _log.warning("sources_not_followed", reason=type(error).__name__)
+                self._stop.wait(_RECONNECT_SECONDS)
+
+    def _wait_for_changes(self) -> Iterator[None]:
+        """Yield after connecting, after each change, and now and then."""
+        with psycopg.connect(
+            self._database.libpq_url,
+            autocommit=True,
+            application_name="cdp-sources",
+            connect_timeout=5,
+        ) as connection:
+            connection.execute(f"LISTEN {SOURCES_CHANNEL}")
+            yield
+            quiet_since = time.monotonic()
+            while not self._stop.is_set():
+                changed = any(
+                    True for _ in connection.notifies(timeout=_RECONNECT_SECONDS, stop_after=1)
+                )
+                if changed or time.monotonic() - quiet_since > _LOOK_AGAIN_SECONDS:
+                    yield
+                    quiet_since = time.monotonic()
+
+
+_SELECT_SOURCES = "SELECT source_id, number, name, type, settings, disabled_at FROM sources"
+_SELECT_KEYS = "SELECT write_key, source_id FROM write_keys"
+
+
+def _read_source(row: tuple[Any, ...]) -> Source:
+    source_id, number, name, type_, settings, _ = row
+    return Source(source_id, number, name, type_, settings)
