@@ -1,0 +1,138 @@
+"""The tables that people query, as views over ``core``: plain in ``main``, masked in ``masked``.
+
+Both schemas hold the same names, so the same SQL runs with and without ``pii:read``.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from cdp.analytics import masks
+from cdp.analytics.event_views import Seen, plan_views, write_view
+from cdp.analytics.quote import quote_name
+
+Duck = duckdb.DuckDBPyConnection
+
+SCHEMAS = ("main", "masked")
+
+# Of a person with a shared device only the events in their own spans count.
+_FIGURES = """
+SELECT m.profile_no, n.first_seen, n.last_seen, n.events
+  FROM core.node_profiles m JOIN core.nodes n ON n.node_id = m.node_id
+ WHERE m.since = '-infinity' AND m.until = 'infinity'
+UNION ALL
+SELECT m.profile_no, min(e."at"), max(e."at"), count(*)
+  FROM core.node_profiles m
+  JOIN core.events e ON e.node_id = m.node_id AND e."at" >= m.since AND e."at" < m.until
+ WHERE NOT (m.since = '-infinity' AND m.until = 'infinity')
+ GROUP BY m.profile_no
+"""
+_PROFILES = f"""
+SELECT p.profile_id, min(f.first_seen) AS first_seen, max(f.last_seen) AS last_seen,
+       coalesce(sum(f.events), 0)::BIGINT AS events, p.version
+  FROM core.profiles p LEFT JOIN ({_FIGURES}) f ON f.profile_no = p.profile_no
+ GROUP BY p.profile_no, p.profile_id, p.version
+"""
+_CURRENT = "core.node_profiles m ON m.node_id = n.node_id AND m.until = 'infinity'"
+_IDENTIFIERS = f"""
+SELECT p.profile_id, n.type, {{value}} AS value, n.first_seen, n.last_seen
+  FROM core.nodes n JOIN {_CURRENT} JOIN core.profiles p ON p.profile_no = m.profile_no
+ WHERE n.variant = ''
+"""
+# Of all that was said of a trait the newest counts, then the greater message id, then source.
+_TRAITS = """
+SELECT p.profile_id, t.name, CAST({value} AS VARIANT) AS value, t."at" AS "at"
+  FROM (SELECT profile_no, name, newest.value AS value, newest."at" AS "at"
+          FROM (SELECT m.profile_no, n.name,
+                       max_by(n, (n."at", n.message_id, n.source_number)) AS newest
+                  FROM core.node_traits n
+                  JOIN core.node_profiles m ON m.node_id = n.node_id AND m.until = 'infinity'
+                 GROUP BY m.profile_no, n.name)) t
+  JOIN core.profiles p ON p.profile_no = t.profile_no
+ WHERE json_type(t.value) <> 'NULL'
+"""
+_EVENTS = """
+SELECT e.message_id, e.source_id, p.profile_id, e.type, e.event, e."at" AS "timestamp",
+       e.received_at, {properties} AS properties
+  FROM core.events e
+  LEFT JOIN core.node_profiles m
+    ON m.node_id = e.node_id AND e."at" >= m.since AND e."at" < m.until
+  LEFT JOIN core.profiles p ON p.profile_no = m.profile_no
+"""
+_TAGS = """
+SELECT t.profile_id, t.key, CAST({value} AS VARIANT) AS value, t."at" FROM core.tag_values t
+"""
+_MEMBERSHIPS = "SELECT segment, profile_id, entered_at FROM core.memberships"
+_MEMBERSHIP_CHANGES = """
+SELECT segment, profile_id, change, "at", cause, version FROM core.membership_changes
+"""
+_SEGMENTS = "SELECT key, name, description, version, created_at, updated_at FROM core.segments"
+
+_PLAIN = {
+    "profiles": _PROFILES,
+    "identifiers": _IDENTIFIERS.format(value="n.value"),
+    "traits": _TRAITS.format(value="t.value"),
+    "events": _EVENTS.format(properties="e.properties"),
+    "tags": _TAGS.format(value="t.value"),
+    "memberships": _MEMBERSHIPS,
+    "membership_changes": _MEMBERSHIP_CHANGES,
+    "segments": _SEGMENTS,
+}
+_MASKED = _PLAIN | {
+    "identifiers": _IDENTIFIERS.format(value=masks.mask_identifier("n.type", "n.value")),
+    "traits": _TRAITS.format(value=masks.mask_value("t.name", "t.value")),
+    "events": _EVENTS.format(
+        properties=masks.mask_document("e.properties", "e.type IN ('page', 'screen')")
+    ),
+    "tags": _TAGS.format(value=masks.mask_value("t.key", "t.value")),
+}
+FIXED_TABLES = tuple(_PLAIN)
+# Names that will be tables one day do not become an event's in the meantime.
+_RESERVED = ("orders", "order_lines", "accounts", "account_members")
+
+
+def create_views(duck: Duck) -> None:
+    """Make the tables that are there whatever the events are."""
+    for schema, views in (("main", _PLAIN), ("masked", _MASKED)):
+        for name, query in views.items():
+            duck.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {query}")
+
+
+def create_event_views(duck: Duck, seen: Seen, changed: set[str]) -> None:
+    """Make the views of the events in ``changed`` anew; ``seen`` is everything seen so far."""
+    planned = plan_views(seen, (*FIXED_TABLES, *_RESERVED))
+    for schema in SCHEMAS:
+        stale = _event_views(duck, schema) - {view.name for view in planned}
+        for name in stale:
+            duck.execute(f"DROP VIEW {schema}.{quote_name(name)}")
+        for view in planned:
+            if view.event in changed:
+                duck.execute(
+                    write_view(schema, view, seen[view.event], is_masked=schema == "masked")
+                )
+
+
+def drop_views(duck: Duck, schema: str) -> None:
+    """Drop every view of ``schema``."""
+    for name in _event_views(duck, schema) | set(FIXED_TABLES):
+        duck.execute(f"DROP VIEW IF EXISTS {schema}.{quote_name(name)}")
+
+
+def list_tables(duck: Duck, schema: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the tables of ``schema`` with the name and type of each column."""
+    rows = duck.execute(
+        """SELECT table_name, column_name, data_type FROM duckdb_columns()
+            WHERE schema_name = ? AND NOT internal ORDER BY table_name, column_index""",
+        [schema],
+    ).fetchall()
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in rows:
+        tables.setdefault(table, []).append((column, kind))
+    return tables
+
+
+def _event_views(duck: Duck, schema: str) -> set[str]:
+    rows = duck.execute(
+        "SELECT view_name FROM duckdb_views() WHERE schema_name = ? AND NOT internal", [schema]
+    ).fetchall()
+    return {name for (name,) in rows} - set(FIXED_TABLES)

@@ -1,0 +1,305 @@
+"""DuckDB: one file, one process, many readers, one writer.
+
+The file holds nothing that Postgres does not: a file of another version, or one that cannot be
+read, is dropped and fed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import duckdb
+import pyarrow as pa
+
+from cdp.analytics import catalogue
+from cdp.analytics.schema import CORE, SCHEMA_VERSION
+from cdp.errors import SetupError
+from cdp.runtime.logs import get_logger
+
+Duck = duckdb.DuckDBPyConnection
+Params = Mapping[str, Any] | Sequence[Any] | None
+
+_log = get_logger(__name__)
+
+# Nothing but the file itself can be reached, and no later statement can change that.
+_HARDEN = (
+    "SET GLOBAL TimeZone = 'UTC'",
+    "SET autoload_known_extensions = false",
+    "SET autoinstall_known_extensions = false",
+    "SET allow_community_extensions = false",
+    "SET allow_extension_repositories = 'forbidden'",
+    "SET allow_persistent_secrets = false",
+    # Without this a table name finds the variables of whichever Python function is running.
+    "SET GLOBAL python_enable_replacements = false",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+_CHECKPOINT_BYTES = 1024 * 1024
+_SPILL_LIMIT = "4GB"
+
+
+class QueryTimeout(Exception):
+    """The statement was stopped because its time was over."""
+
+
+class Engine:
+    """The DuckDB file of this process. Every method may be called from any thread."""
+
+    def __init__(self, path: Path | str, memory: str = "512MB", threads: int = 2) -> None:
+        """Open ``path``, or make it. ``memory`` is such as ``512MB``.
+
+        Raises ``SetupError`` when another process has it, or it cannot be opened or written.
+        """
+        self.path = Path(path)
+        self._config = {
+            "memory_limit": memory,
+            "threads": threads,
+            "temp_directory": f"{self.path}.tmp",
+            "max_temp_directory_size": _SPILL_LIMIT,
+        }
+        self._writing = threading.Lock()
+        self._opening = threading.Lock()
+        self._as_of: datetime | None = None
+        self._positions: dict[str, dict[int, int]] = {}
+        self._connection = self._open_or_replace()
+        self.recall()
+
+    # ── Reading ─────────────────────────────────────────────────────────────────────────────────
+
+    def read(self, sql: str, params: Params = None, *, timeout: float | None = None) -> pa.Table:
+        """Return the rows of ``sql`` as an Arrow table. ``timeout`` is in seconds.
+
+        Raises ``QueryTimeout``, or a ``duckdb.Error``.
+        """
+        with self.cursor() as cursor, stop_after(cursor, timeout):
+            return select(cursor, sql, params).to_arrow_table()
+
+    @contextmanager
+    def cursor(self) -> Iterator[Duck]:
+        """A connection of one's own: its statements see committed rows, without waiting."""
+        with self._opening:
+            cursor = self._connection.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    # ── Writing ─────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def write(self) -> Iterator[Duck]:
+        """The one writer's transaction: commits when the block ends, else leaves no trace."""
+        with self._writing, self.cursor() as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                yield cursor
+            except BaseException:
+                _roll_back(cursor)
+                raise
+            cursor.execute("COMMIT")
+
+    def checkpoint(self) -> None:
+        """Move what was written into the file when the write-ahead log has grown. Never waits."""
+        wal = Path(f"{self.path}.wal")
+        if not wal.exists() or wal.stat().st_size < _CHECKPOINT_BYTES:
+            return
+        try:
+            with self._writing, self.cursor() as cursor:
+                cursor.execute("CHECKPOINT")
+        except duckdb.TransactionException:
+            return  # Somebody is reading; next time.
+
+    def reset(self) -> None:
+        """Drop everything, as if the file were new."""
+        with self.write() as cursor:
+            for (schema,) in cursor.execute(
+                "SELECT schema_name FROM duckdb_schemas()"
+                " WHERE NOT internal AND schema_name IN ('core', 'masked')"
+            ).fetchall():
+                cursor.execute(f"DROP SCHEMA {schema} CASCADE")
+            catalogue.drop_views(cursor, "main")
+            _create(cursor)
+        with self._opening:
+            self._as_of, self._positions = None, {}
+
+    # ── How fresh it is ─────────────────────────────────────────────────────────────────────────
+
+    def as_of(self) -> datetime | None:
+        """The time up to which every accepted event is in it; ``None`` when nothing is known."""
+        return self._as_of
+
+    def lag_ms(self, now: datetime) -> int | None:
+        """How far ``as_of`` lies behind ``now``, in milliseconds."""
+        as_of = self._as_of
+        return None if as_of is None else max(0, (now - as_of) // timedelta(milliseconds=1))
+
+    def note_as_of(self, time: datetime) -> None:
+        """Say that everything accepted up to ``time`` is in it. It never moves back."""
+        with self._opening:
+            if self._as_of is None or time > self._as_of:
+                self._as_of = time
+
+    def applied_positions(self, log: str) -> dict[int, int]:
+        """Return, per partition of ``log``, the offset below which everything is in it."""
+        return dict(self._positions.get(log, {}))
+
+    def applied_seq(self) -> int:
+        """Return the newest batch that is in it; 0 when it is empty."""
+        return int(self.read("SELECT seq FROM core.applied")["seq"][0].as_py())
+
+    def recall(self) -> None:
+        """Read again from the file how far it has been fed; for whoever has written it."""
+        row = self.read("SELECT positions, as_of FROM core.applied").to_pylist()[0]
+        positions = json.loads(row["positions"])
+        with self._opening:
+            self._positions = {
+                log: {int(partition): offset for partition, offset in by_partition.items()}
+                for log, by_partition in positions.items()
+            }
+        if row["as_of"] is not None:
+            self.note_as_of(row["as_of"])
+
+    def close(self) -> None:
+        """Let go of the file; what was committed is in it."""
+        with self._writing:
+            self._connection.close()
+
+    # ── Opening ─────────────────────────────────────────────────────────────────────────────────
+
+    def _open_or_replace(self) -> Duck:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for reason in ("unreadable", "other_version"):
+            try:
+                connection = self._connect()
+            except duckdb.Error as error:
+                if not _is_damage(error):
+                    raise SetupError(_explain(self.path, error)) from error
+                self._remove(reason, str(error).splitlines()[0])
+                continue
+            if _prepare(connection):
+                for statement in _HARDEN:
+                    connection.execute(statement)
+                return connection
+            connection.close()
+            self._remove("other_version", f"this program writes version {SCHEMA_VERSION}")
+        return self._open_or_replace()
+
+    def _connect(self) -> Duck:
+        connection = duckdb.connect(str(self.path), config=cast(Any, self._config))
+        # Damage shows itself when tables are read, not when the file is opened.
+        try:
+            connection.execute("FROM duckdb_tables()").fetchall()
+        except duckdb.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _remove(self, event: str, reason: str) -> None:
+        _log.warning(
+            f"analytics_file_{event}",
+            reason=reason,
+            consequence="dropped; everything is fed again from Postgres",
+        )
+        for file in (self.path, Path(f"{self.path}.wal")):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise SetupError(
+                    f"cannot remove {file}: {error.strerror}; remove it by hand"
+                ) from error
+
+
+def select(cursor: Duck, sql: str, params: Params = None) -> duckdb.DuckDBPyRelation:
+    """Bind one SELECT without running it: its columns are known, its rows come when read."""
+    if params is None:
+        return cursor.sql(sql)
+    return cursor.sql(sql, params=cast(Any, params))
+
+
+@contextmanager
+def stop_after(cursor: Duck, seconds: float | None) -> Iterator[None]:
+    """Interrupt whatever ``cursor`` does after ``seconds``; raises ``QueryTimeout`` then."""
+    if seconds is None:
+        yield
+        return
+    is_over = threading.Event()
+
+    def interrupt() -> None:
+        is_over.set()
+        cursor.interrupt()
+
+    timer = threading.Timer(seconds, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        if is_over.is_set():
+            raise QueryTimeout(f"stopped after {seconds:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _roll_back(cursor: Duck) -> None:
+    try:
+        cursor.execute("ROLLBACK")
+    except duckdb.Error:  # A statement's own failure may have ended the transaction.
+        _log.debug("analytics_rollback_unneeded")
+
+
+def _prepare(connection: Duck) -> bool:
+    """Make the schema in an empty file; return whether the file is one of ours."""
+    tables = connection.execute(
+        "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE NOT internal"
+    ).fetchall()
+    if not tables:
+        connection.execute("BEGIN TRANSACTION")
+        _create(connection)
+        connection.execute("COMMIT")
+        return True
+    if ("core.stamp",) not in tables:
+        return False
+    version = connection.execute("SELECT version FROM core.stamp").fetchone()
+    return version == (SCHEMA_VERSION,)
+
+
+def _create(connection: Duck) -> None:
+    connection.execute(CORE)
+    catalogue.create_views(connection)
+
+
+def _is_damage(error: duckdb.Error) -> bool:
+    """Whether the file itself is at fault, and not its place, its rights or another process."""
+    if isinstance(
+        error, duckdb.SerializationException | duckdb.InternalException | duckdb.FatalException
+    ):
+        return True
+    text = str(error).lower()
+    return any(
+        sign in text
+        for sign in (
+            "not a valid duckdb", "corrupt", "checksum", "version number", "storage version",
+            "replaying wal", "failed to deserialize", "not read enough bytes",
+        )
+    )  # fmt: skip
+
+
+def _explain(path: Path, error: duckdb.Error) -> str:
+    text = str(error).splitlines()[0]
+    if "lock" in text.lower():
+        return (
+            f"{path} is in use by another process; only one may own it: "
+            "stop the other one or choose another CDP_DATA_DIR"
+        )
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        return f"{path} cannot be written; give this user the right, or choose another CDP_DATA_DIR"
+    return f"{path} cannot be opened: {text}"

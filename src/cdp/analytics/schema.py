@@ -1,0 +1,76 @@
+"""The tables that DuckDB holds, in one place. Pure text.
+
+Schema ``core`` is what the feed and the refresh write and what rules compile to. What people query
+are the views of ``main`` and, masked, of ``masked`` (see ``catalogue``). ``at`` is a reserved word
+in DuckDB, hence the quotes. There are no indexes on purpose: rows are replaced by key in sets, and
+an index would have to be maintained, and checked, row by row.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+"""Raise it when ``CORE`` changes: a file of another version is dropped and fed again."""
+
+CORE = f"""
+CREATE SCHEMA core;
+CREATE SCHEMA masked;
+CREATE TABLE core.stamp (version INTEGER NOT NULL);
+INSERT INTO core.stamp VALUES ({SCHEMA_VERSION});
+CREATE TABLE core.applied (
+    seq BIGINT NOT NULL,
+    -- What that batch was called in Postgres, to notice a database with another history.
+    batch VARCHAR,
+    positions JSON NOT NULL,
+    as_of TIMESTAMPTZ
+);
+INSERT INTO core.applied VALUES (0, NULL, '{{}}', NULL);
+CREATE TABLE core.sources (
+    source_number INTEGER, source_id VARCHAR, name VARCHAR, type VARCHAR
+);
+CREATE TABLE core.events (
+    seq BIGINT, ordinal INTEGER, node_id BIGINT, source_id VARCHAR, message_id VARCHAR,
+    type VARCHAR, event VARCHAR, "at" TIMESTAMPTZ, received_at TIMESTAMPTZ,
+    properties JSON, context JSON, group_id VARCHAR
+);
+CREATE TABLE core.event_properties (event VARCHAR, property VARCHAR, kinds INTEGER);
+CREATE TABLE core.nodes (
+    node_id BIGINT, type VARCHAR, value VARCHAR, variant VARCHAR, profile_id VARCHAR,
+    first_seen TIMESTAMPTZ, last_seen TIMESTAMPTZ, events BIGINT, source_numbers INTEGER[]
+);
+CREATE TABLE core.node_profiles (
+    node_id BIGINT, since TIMESTAMPTZ, until TIMESTAMPTZ, profile_no BIGINT
+);
+CREATE TABLE core.profiles (
+    profile_no BIGINT, profile_id VARCHAR, joined_at TIMESTAMPTZ, version BIGINT
+);
+CREATE TABLE core.node_traits (
+    node_id BIGINT, name VARCHAR, value JSON, "at" TIMESTAMPTZ, message_id VARCHAR,
+    source_number INTEGER
+);
+CREATE TABLE core.node_consents (
+    node_id BIGINT, purpose VARCHAR, granted BOOLEAN, "at" TIMESTAMPTZ, message_id VARCHAR,
+    source_number INTEGER
+);
+CREATE TABLE core.segments (
+    key VARCHAR, name VARCHAR, description VARCHAR, version INTEGER,
+    created_at TIMESTAMPTZ, updated_at TIMESTAMPTZ
+);
+CREATE TABLE core.memberships (
+    segment VARCHAR, profile_no BIGINT, profile_id VARCHAR, entered_at TIMESTAMPTZ,
+    version INTEGER
+);
+CREATE TABLE core.membership_changes (
+    change_no BIGINT, segment VARCHAR, profile_no BIGINT, profile_id VARCHAR, change VARCHAR,
+    "at" TIMESTAMPTZ, cause VARCHAR, version INTEGER
+);
+CREATE TABLE core.tag_values (
+    key VARCHAR, profile_no BIGINT, profile_id VARCHAR, value JSON, "at" TIMESTAMPTZ,
+    version INTEGER
+);
+CREATE TABLE core.ledger_mirror (change_no BIGINT, seq BIGINT);
+CREATE VIEW core.profile_events AS
+SELECT e.*, m.profile_no
+  FROM core.events e
+  JOIN core.node_profiles m
+    ON m.node_id = e.node_id AND e."at" >= m.since AND e."at" < m.until;
+"""
