@@ -55,6 +55,8 @@ def build_api(services: Services) -> FastAPI:
         description="A customer data platform: events in, people and segments out.",
         redoc_url=None,
         redirect_slashes=False,
+        # Without a type the body is JSON: tokens travel in a header that no form can send.
+        strict_content_type=False,
     )
     app.state.progress = services.progress
     for router in routers:

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdp.access.scopes import ADMIN, SCOPES, Caller
 from cdp.access.token_directory import TokenDirectory
-from cdp.errors import CdpError, Forbidden, Unauthorized
-from cdp.runtime.error_answers import DATABASE_ERRORS, answer_error
+from cdp.errors import Forbidden, Unauthorized
+from cdp.runtime.error_answers import EXPECTED_ERRORS, answer_error
 
 
 class Requirement:
@@ -112,7 +112,7 @@ class Guard:
             if route is not None and route.scopes is not None:
                 try:
                     caller = await self._admit(scope, route.scopes)
-                except (CdpError, *DATABASE_ERRORS) as error:
+                except EXPECTED_ERRORS as error:
                     await answer_error(error)(scope, receive, send)
                     return
                 scope.setdefault("state", {})["caller"] = caller

@@ -25,6 +25,8 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
+EXPECTED_ERRORS: tuple[type[Exception], ...] = (CdpError, *DATABASE_ERRORS)
+"""What can happen to a right program; everything else is a fault."""
 _RETRY_SECONDS = 2
 
 
@@ -87,6 +89,8 @@ def _read_validation(error: RequestValidationError) -> CdpError:
     message = str(first["msg"])
     if first["type"] == "json_invalid":
         return BadRequest("invalid_json", f"the body is not JSON: {message}")
+    if isinstance(error.body, bytes):
+        return BadRequest("not_json", "send the body with `Content-Type: application/json`")
     if where != "body":
         return Unprocessable(
             "invalid_parameter", f"{steps[-1]}: {message}", path=f"/{steps[-1]}", within=where
