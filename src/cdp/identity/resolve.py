@@ -175,7 +175,7 @@ class _Replay:
     by_id: Mapping[int, Node]
     links: Sequence[LinkFact]
     rules: Rules
-    hot: Collection[int]
+    hot: frozenset[int]
     excused: Collection[tuple[int, int]]
 
     rule_by_node: dict[int, TypeRule] = field(default_factory=dict)
@@ -306,9 +306,7 @@ class _Replay:
         ours.joined_at = _latest(ours.joined_at, theirs.joined_at, at)
 
     def _refuse(self, link: LinkFact, top: int, weak: int, reason: Reason, at: datetime) -> None:
-        self.refused.setdefault(
-            (link.link_id, weak), Refusal(link.link_id, top, weak, reason, at)
-        )
+        self.refused.setdefault((link.link_id, weak), Refusal(link.link_id, top, weak, reason, at))
 
     # ── Shared devices ──────────────────────────────────────────────────────────────────────
 
@@ -338,9 +336,7 @@ class _Replay:
 
     # ── Contested contacts ──────────────────────────────────────────────────────────────────
 
-    def _contest(
-        self, link: LinkFact, position: int, top: int, contact: int, at: datetime
-    ) -> None:
+    def _contest(self, link: LinkFact, position: int, top: int, contact: int, at: datetime) -> None:
         """Let a contact move to its claimant when its holder has been silent for long enough."""
         day = at.astimezone(UTC).toordinal()
         last = self._last_held(contact, day)
@@ -434,15 +430,13 @@ class _Replay:
         for refusal in self.passed_over:
             if self.cluster_of[refusal.weak] is not self._find(refusal.strong):
                 self.refused.setdefault((refusal.link_id, refusal.weak), refusal)
-        assignments = {
-            node_id: tuple(self._assign(node_id, names)) for node_id in self.by_id
-        }
+        assignments = {node_id: tuple(self._assign(node_id, names)) for node_id in self.by_id}
         return Resolution(
             assignments,
             joined_at,
             tuple(sorted(self.refused.values(), key=lambda r: (r.at, r.link_id, r.weak))),
             tuple(self.joins),
-            frozenset(self.hot) & self.by_id.keys(),
+            frozenset(self.by_id.keys() & self.hot),
         )
 
     def _age(self, node_id: int) -> tuple[datetime, tuple[int, str, str]]:

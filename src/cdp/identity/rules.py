@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from cdp.model import Identifier
 
-Class = Literal["strong", "contact", "ephemeral"]
+Strength = Literal["strong", "contact", "ephemeral"]
 Normalisation = Literal["email", "phone", "lower", "upper", "trim", "none"]
 
 DEFAULT_TYPE = "*"
@@ -50,7 +50,7 @@ class TypeRule(BaseModel):
 
     unique: bool = False
     priority: int = Field(ge=0, le=10_000)
-    strength: Class = Field("strong", alias="class")
+    strength: Strength = Field("strong", alias="class")
     limit: int | None = Field(None, ge=1)
     window: Days | None = None
     normalise: Normalisation = "trim"
@@ -67,6 +67,9 @@ class TypeRule(BaseModel):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
+
+
+_UNKNOWN = TypeRule.model_validate({"priority": 60})
 
 
 class Rules(BaseModel):
@@ -88,7 +91,7 @@ class Rules(BaseModel):
 
     @cached_property
     def _other(self) -> TypeRule:
-        return self.types.get(DEFAULT_TYPE, TypeRule(priority=60))
+        return self.types.get(DEFAULT_TYPE, _UNKNOWN)
 
     def order_of(self, identifier: Identifier) -> tuple[int, str, str]:
         """Return the sort key that puts the strongest identifier first."""

@@ -1,0 +1,271 @@
+"""Identity in Postgres: what a batch of observations changes, in one pass and one transaction.
+
+The common batch brings nothing new: identifiers and links are remembered, and only counters are
+written. What is new goes through the component: lock it, load it, replay it, write what differs.
+
+Locks are taken kind by kind, each in ascending order: new nodes, components, links, node
+counters, profiles. Where Postgres finds a deadlock all the same, the caller does the whole
+transaction again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from psycopg.types.json import Jsonb
+
+from cdp.identity.components_store import group_nodes, read_components
+from cdp.identity.known import Known
+from cdp.identity.links_store import read_links
+from cdp.identity.nodes_store import (
+    FreshNode,
+    KnownNode,
+    NodeUpdate,
+    StaleNodes,
+    find_nodes,
+    insert_nodes,
+    take_node_ids,
+    update_nodes,
+)
+from cdp.identity.partition_store import bump_profiles, find_touched
+from cdp.identity.profile_id import make_profile_id
+from cdp.identity.recompute import News, Recomputed, recompute
+from cdp.identity.resolve import LinkFact
+from cdp.identity.rules import Rules, default_rules, read_rules
+from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting, Sightings, sum_links, sum_up
+from cdp.model import Identifier, Observation
+from cdp.storage.batches import BatchChanges
+from cdp.storage.database import Driver
+
+
+def ensure_salt(conn: Driver) -> bytes:
+    """Return the workspace's salt behind profile ids; the first caller makes it."""
+    conn.execute(
+        """INSERT INTO workspace (name, value) VALUES ('profile_salt', %s)
+           ON CONFLICT (name) DO NOTHING""",
+        (Jsonb(secrets.token_hex(32)),),
+    )
+    row = conn.execute("SELECT value FROM workspace WHERE name = 'profile_salt'").fetchone()
+    assert row is not None
+    return bytes.fromhex(row[0])
+
+
+def load_rules(conn: Driver, country: str) -> Rules:
+    """Return the workspace's identity rules, or the default ones for ``country``."""
+    row = conn.execute("SELECT value FROM workspace WHERE name = 'identity_rules'").fetchone()
+    return default_rules(country) if row is None else read_rules(row[0])
+
+
+class IdentityStore:
+    """Applies observations. One per worker thread: it remembers what it has seen."""
+
+    def __init__(self, rules: Rules, salt: bytes) -> None:
+        self._rules = rules
+        self._salt = salt
+        self._known = Known()
+
+    def apply(
+        self,
+        conn: Driver,
+        batch_id: int,
+        observations: Sequence[Observation],
+        changes: BatchChanges,
+        now: datetime,
+    ) -> list[int]:
+        """Write what ``observations`` say; return the home node of each.
+
+        Each must have an identifier. Part of the caller's transaction; fills ``changes``. Raises
+        psycopg's ``SerializationFailure`` or ``DeadlockDetected`` when the whole transaction must
+        be done again.
+        """
+        if not observations:
+            return []
+        transaction = self._known.settle(conn)
+        batch = _Batch(conn, self._rules, self._salt, self._known, sum_up(observations))
+        batch.number_nodes()
+        batch.find_links()
+        batch.write_nodes()
+        recomputed = batch.recompute(batch_id, changes, now)
+        try:
+            update_nodes(conn, batch.updates(recomputed.labels))
+        except StaleNodes:
+            self._known.forget()
+            raise
+        batch.count_versions(recomputed, changes, now)
+        changes.nodes.update(batch.ids.values())
+        self._known.learn(transaction, batch.learnt_nodes, batch.learnt_links)
+        homes = [batch.ids[group.identifiers[0]] for group in batch.seen.groups]
+        return [homes[position] for position in batch.seen.group_of]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One call of ``apply``, step by step."""
+
+    conn: Driver
+    rules: Rules
+    salt: bytes
+    known: Known
+    seen: Sightings
+
+    ids: dict[Identifier, int] = field(default_factory=dict)
+    fresh: dict[int, FreshNode] = field(default_factory=dict)
+    missing: list[Identifier] = field(default_factory=list)
+    earlier: set[int] = field(default_factory=set)
+    """Existing nodes that were seen before their first sighting so far."""
+    links: dict[LinkKey, LinkSighting] = field(default_factory=dict)
+    new_links: dict[LinkKey, LinkSighting] = field(default_factory=dict)
+    """New, or seen before their first sighting so far."""
+    more_days: dict[LinkKey, LinkSighting] = field(default_factory=dict)
+    """Known links that were seen on a day not known so far."""
+    learnt_nodes: dict[Identifier, KnownNode] = field(default_factory=dict)
+    learnt_links: dict[LinkKey, LinkFact] = field(default_factory=dict)
+
+    def number_nodes(self) -> None:
+        """Find the node of each identifier; give a number to those without."""
+        unknown = []
+        remembered = self.known.nodes.get
+        for identifier in self.seen.nodes:
+            node = remembered(identifier)
+            if node is None:
+                unknown.append(identifier)
+            else:
+                self._take(identifier, node)
+        if unknown:
+            self.missing = self._find(unknown)
+            numbers = take_node_ids(self.conn, len(self.missing)) if self.missing else []
+            for identifier, node_id in zip(self.missing, numbers, strict=True):
+                self.ids[identifier] = node_id
+
+    def _find(self, wanted: Sequence[Identifier]) -> list[Identifier]:
+        found = find_nodes(self.conn, wanted)
+        for identifier, node in found.items():
+            self._take(identifier, node)
+        self.learnt_nodes.update(found)
+        return [identifier for identifier in wanted if identifier not in found]
+
+    def _take(self, identifier: Identifier, node: KnownNode) -> None:
+        self.ids[identifier] = node.node_id
+        first = self.seen.nodes[identifier].first
+        if first < node.first_seen:
+            self.earlier.add(node.node_id)
+            self.learnt_nodes[identifier] = KnownNode(node.node_id, first)
+
+    def find_links(self) -> None:
+        """Sort the links into known ones, new ones, and those with new days only."""
+        self.links = sum_links(self.seen.groups, self.ids)
+        made = {self.ids[identifier] for identifier in self.missing}
+        unknown: dict[LinkKey, LinkSighting] = {}
+        for key, link in self.links.items():
+            fact = self.known.links.get(key)
+            if fact is not None:
+                self._sort(key, link, fact)
+            elif made.isdisjoint(link.node_ids):
+                unknown[key] = link
+            else:
+                self.new_links[key] = link
+        if unknown:
+            found = read_links(self.conn, [link.key for link in unknown.values()])
+            self.learnt_links.update(found)
+            for key, link in unknown.items():
+                if key in found:
+                    self._sort(key, link, found[key])
+                else:
+                    self.new_links[key] = link
+
+    def _sort(self, key: LinkKey, link: LinkSighting, fact: LinkFact) -> None:
+        if (link.first_at, link.message_id) < (fact.first_at, fact.first_message_id):
+            self.new_links[key] = link
+            return
+        for day in link.days:
+            if not any(start <= day < end for start, end in fact.active_days):
+                self.more_days[key] = link
+                return
+
+    def write_nodes(self) -> None:
+        """Make the new nodes; take over those that another worker made meanwhile."""
+        if not self.missing:
+            return
+        made = self._insert(self.missing)
+        lost = [identifier for identifier in self.missing if self.ids[identifier] not in made]
+        if lost:
+            for identifier in lost:
+                del self.fresh[self.ids[identifier]]
+            gone = self._find(lost)
+            if gone:
+                raise StaleNodes("a node was erased while it was being made")
+            self.new_links.clear()
+            self.more_days.clear()
+            self.missing = [name for name in self.missing if self.ids[name] in made]
+            self.find_links()
+
+    def _insert(self, names: Sequence[Identifier]) -> set[int]:
+        labels = self._guess_components({self.ids[name] for name in names})
+        for name in names:
+            node_id = self.ids[name]
+            profile_id = make_profile_id(self.salt, name.type, name.value)
+            self.fresh[node_id] = FreshNode(
+                node_id, name, profile_id, labels.get(node_id, node_id), self.seen.nodes[name]
+            )
+        return insert_nodes(self.conn, self.fresh.values())
+
+    def _guess_components(self, made: set[int]) -> dict[int, int]:
+        """Say to which component each new node will belong, unless another worker interferes."""
+        around = {node_id for link in self.new_links.values() for node_id in link.node_ids} - made
+        labels: dict[int, int] = {}
+        hot: set[int] = set()
+        if around:
+            for node_id, (component, is_hot) in read_components(self.conn, around).items():
+                labels[node_id] = component
+                if is_hot:
+                    hot.add(node_id)
+        sets = [[n for n in link.node_ids if n not in hot] for link in self.new_links.values()]
+        return group_nodes(sets, labels)
+
+    def recompute(self, batch_id: int, changes: BatchChanges, now: datetime) -> Recomputed:
+        """Replay the components in which something is new."""
+        news = News(
+            fresh=self.fresh,
+            new_links=self.new_links,
+            more_days=self.more_days,
+            earlier=self.earlier,
+            sightings={self.ids[name]: seen for name, seen in self.seen.nodes.items()},
+            contacts=self._contacts() if self.more_days else set(),
+        )
+        recomputed = recompute(self.conn, self.rules, self.salt, news, batch_id, changes, now)
+        self.learnt_links.update(recomputed.links)
+        for name in self.missing:
+            self.learnt_nodes[name] = KnownNode(self.ids[name], self.seen.nodes[name].first)
+        return recomputed
+
+    def _contacts(self) -> set[int]:
+        return {
+            self.ids[name]
+            for name in self.seen.nodes
+            if self.rules.rule_of(name.type).strength == "contact"
+        }
+
+    def updates(self, labels: dict[int, int]) -> dict[int, NodeUpdate]:
+        """Return what to add to the nodes that were there before, and who changes component."""
+        updates = {node_id: NodeUpdate(node_id, None, label) for node_id, label in labels.items()}
+        for name, sighting in self.seen.nodes.items():
+            node_id = self.ids[name]
+            if node_id not in self.fresh:
+                updates[node_id] = NodeUpdate(node_id, sighting, labels.get(node_id))
+        return updates
+
+    def count_versions(self, recomputed: Recomputed, changes: BatchChanges, now: datetime) -> None:
+        """Count one more version for each profile that was touched, once."""
+        seen: dict[int, NodeSighting] = {
+            self.ids[name]: sighting
+            for name, sighting in self.seen.nodes.items()
+            if self.ids[name] not in self.fresh
+        }
+        touched = find_touched(self.conn, seen) if seen else set()
+        changes.profiles |= touched
+        rest = touched - recomputed.profiles
+        if rest:
+            bump_profiles(self.conn, rest, now)

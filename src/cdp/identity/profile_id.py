@@ -1,0 +1,23 @@
+"""Profile ids: derived from the identifier that names the profile, so a rebuild issues the same."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+PREFIX = "prf_"
+_TO_CROCKFORD = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+)
+_LENGTH = 26
+
+
+def make_profile_id(salt: bytes, type_name: str, value: str, variant: str = "") -> str:
+    """Return ``prf_`` and 26 characters of Crockford's base 32 (130 bits).
+
+    A keyed BLAKE2b (RFC 7693) over the identifier: nobody without the workspace's salt can tell
+    from an id whose it is.
+    """
+    text = f"{type_name}\0{value}\0{variant}".encode()
+    digest = hashlib.blake2b(text, key=salt[:64], digest_size=20).digest()
+    return PREFIX + base64.b32encode(digest).translate(_TO_CROCKFORD)[:_LENGTH].decode()
