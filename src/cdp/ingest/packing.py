@@ -1,0 +1,249 @@
+"""Requests of a few milliseconds travel to the log together: one record per partition and source.
+
+One timer, started by the first event that waits, is all there is: an idle server answers one
+``linger`` after the event, a busy one packs hundreds of requests into a handful of records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from cdp.errors import Unavailable
+from cdp.log.format import Kind, RequestLines, pack_record
+from cdp.log.port import Log, LogUnavailable, NewRecord
+from cdp.runtime.logs import get_logger
+
+RECORD_BYTES = 900_000
+"""Records are cut here, under Kafka's customary limit; a single event may be larger."""
+FLUSH_BYTES = 2 * 1024 * 1024
+ANSWER_SECONDS = 8.0
+"""SDKs give up after 10 s; they get an answer before that, whatever the log does."""
+
+_logger = get_logger(__name__)
+
+Offsets = Mapping[int, int]
+"""Partition → offset of the last record of a write."""
+
+
+class RequestLog(NamedTuple):
+    """What one request brings for the log. Times are RFC 3339 text."""
+
+    source_id: str
+    request_id: str
+    received_at: str
+    sent_at: str | None
+    events: Mapping[int, Sequence[bytes]]
+    """Lines by partition."""
+    rejected: Sequence[bytes] = ()
+    """``RejectedLine`` objects as JSON."""
+    rejected_partition: int = 0
+
+
+class _Waiting(NamedTuple):
+    request: RequestLog
+    answer: asyncio.Future[Offsets]
+
+
+class PackingWriter:
+    """Packs what requests bring and appends it. Used from one event loop."""
+
+    def __init__(
+        self, log: Log, linger_ms: float, *, max_buffered_bytes: int = 64 * 1024 * 1024
+    ) -> None:
+        """``linger_ms``: how long the first event waits for company. More bytes than
+
+        ``max_buffered_bytes`` waiting, or under way, are refused.
+        """
+        self.log = log
+        self.partitions = log.partitions
+        self._linger = linger_ms / 1000
+        self._max_bytes = max_buffered_bytes
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
+        self._unanswered_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._outage = _Outage()
+        self._is_closed = False
+
+    async def append(self, request: RequestLog) -> Offsets:
+        """Return where the request lies in the log, once it would survive ``kill -9``.
+
+        Raises ``Unavailable`` with an honest ``retry_after`` when the log cannot take it, or too
+        much is waiting already. What was refused may still have been appended: sent again, it is
+        a duplicate.
+        """
+        size = _measure(request)
+        if self._is_closed:
+            raise Unavailable("stopping", "the server is stopping", retry_after=5)
+        if self._unanswered_bytes and self._unanswered_bytes + size > self._max_bytes:
+            raise Unavailable(
+                "buffer_full", "too many events wait for the log", retry_after=self._retry_after()
+            )
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Offsets] = loop.create_future()
+        self._waiting.append(_Waiting(request, answer))
+        self._waiting_bytes += size
+        self._unanswered_bytes += size
+        if self._waiting_bytes >= FLUSH_BYTES:
+            self._flush()
+        elif self._timer is None:
+            self._timer = loop.call_later(self._linger, self._flush)
+        try:
+            # A timer of its own, because the log's promise of a bounded time is only a promise.
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await answer
+        except (LogUnavailable, TimeoutError) as error:
+            retry_after = self._outage.note_failure(loop.time(), str(error))
+            raise Unavailable(
+                "log_unavailable",
+                "the log does not acknowledge; send this again later",
+                retry_after=retry_after,
+            ) from error
+        finally:
+            self._unanswered_bytes -= size
+
+    async def close(self) -> None:
+        """Append what waits, and wait for the answers of the log."""
+        self._is_closed = True
+        answers = [waiting.answer for waiting in self._waiting]
+        self._flush()
+        if answers:
+            await asyncio.wait(answers, timeout=ANSWER_SECONDS)
+
+    def _retry_after(self) -> int:
+        return self._outage.retry_after(asyncio.get_running_loop().time())
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if not waiting:
+            return
+        records, places = _pack(waiting)
+        loop = asyncio.get_running_loop()
+        try:
+            appended = self.log.append(records)
+        except Exception as error:
+            _refuse(waiting, error)
+            return
+
+        def settle(done: Future[list[int]]) -> None:
+            error = done.exception()
+            if error is not None:
+                _refuse(waiting, error)
+            else:
+                self._outage.end()
+                _answer(waiting, records, places, done.result())
+
+        # The log answers from a thread of its own.
+        appended.add_done_callback(lambda done: _call_soon(loop, settle, done))
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, settle: object, done: Future[list[int]]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle, done)  # type: ignore[arg-type]
+
+
+_Bin = tuple[int, str, Kind]
+"""What a record holds together: partition, source, kind."""
+
+
+def _pack(waiting: Sequence[_Waiting]) -> tuple[list[NewRecord], list[list[int]]]:
+    """Return the records, and per waiting request the numbers of those that hold its lines."""
+    bins: dict[_Bin, list[tuple[int, RequestLines]]] = {}
+    for number, (request, _) in enumerate(waiting):
+        for partition, lines in request.events.items():
+            entry = RequestLines(request.request_id, request.received_at, request.sent_at, lines)
+            bins.setdefault((partition, request.source_id, "events"), []).append((number, entry))
+        if request.rejected:
+            entry = RequestLines(
+                request.request_id, request.received_at, request.sent_at, request.rejected
+            )
+            place = (request.rejected_partition, request.source_id, "rejected")
+            bins.setdefault(place, []).append((number, entry))  # type: ignore[arg-type]
+    records: list[NewRecord] = []
+    places: list[list[int]] = [[] for _ in waiting]
+    for (partition, source_id, kind), entries in bins.items():
+        for group in _cut(entries):
+            for number, _ in group:
+                places[number].append(len(records))
+            packed = (entry for _, entry in group)
+            records.append(pack_record(partition, source_id.encode(), source_id, packed, kind))
+    return records, places
+
+
+def _cut(
+    entries: Iterable[tuple[int, RequestLines]],
+) -> Iterator[list[tuple[int, RequestLines]]]:
+    """Cut into groups of at most ``RECORD_BYTES``, lines of one request apart where needed."""
+    group: list[tuple[int, RequestLines]] = []
+    size = 0
+    for number, entry in entries:
+        lines: list[bytes] = []
+        for line in entry.lines:
+            if size and size + len(line) > RECORD_BYTES:
+                if lines:
+                    group.append((number, entry._replace(lines=lines)))
+                yield group
+                group, lines, size = [], [], 0
+            lines.append(line)
+            size += len(line) + 1
+        group.append((number, entry._replace(lines=lines)))
+    yield group
+
+
+def _answer(
+    waiting: Sequence[_Waiting],
+    records: Sequence[NewRecord],
+    places: Sequence[Sequence[int]],
+    offsets: Sequence[int],
+) -> None:
+    for (_, answer), numbers in zip(waiting, places, strict=True):
+        if not answer.done():
+            # Later records of a partition have higher offsets.
+            answer.set_result({records[n].partition: offsets[n] for n in numbers})
+
+
+def _refuse(waiting: Iterable[_Waiting], error: BaseException) -> None:
+    for _, answer in waiting:
+        if not answer.done():
+            answer.set_exception(error)
+            # Whoever waited may have given up: then nobody retrieves it, and that is no news.
+            answer.exception()
+
+
+def _measure(request: RequestLog) -> int:
+    size = sum(map(len, request.rejected)) + 200
+    for lines in request.events.values():
+        size += sum(map(len, lines)) + 200
+    return size
+
+
+class _Outage:
+    """How long the log has been failing, and so how long a client had best wait.
+
+    SDKs give up after a fixed number of tries, so in a long outage only long waits save events.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def note_failure(self, now: float, reason: str) -> int:
+        if self._since is None:
+            self._since = now
+            _logger.warning("log_unavailable", reason=reason or "no answer in time")
+        return self.retry_after(now)
+
+    def retry_after(self, now: float) -> int:
+        """Return seconds: as long again as it has lasted, between 5 and 120."""
+        lasted = 0.0 if self._since is None else now - self._since
+        return round(min(120.0, max(5.0, lasted)))
+
+    def end(self) -> None:
+        if self._since is not None:
+            self._since = None
+            _logger.info("log_available_again")

@@ -1,0 +1,61 @@
+"""The settings that browser SDKs fetch before they send anything. Pure.
+
+Segment's library takes ``apiHost`` and ``protocol`` from here, so a page needs to know one address
+only; on a plain HTTP host ``https`` here would lose every event. One integration alone, or it would
+fetch more code; no metrics, or every page would post some.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from cdp.ingest.cors import find_header
+from cdp.model import Source
+
+CACHE_CONTROL = b"public, max-age=300"
+_HOST = re.compile(r"[A-Za-z0-9.\-_]{1,255}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+
+
+def find_address(
+    scheme: str, headers: Iterable[tuple[bytes, bytes]], public_url: str | None
+) -> tuple[str, str]:
+    """Return protocol and host (with path, if any) by which the caller reaches us.
+
+    ``public_url`` decides when it is set; otherwise the request itself.
+    """
+    if public_url:
+        parts = urlsplit(public_url)
+        return parts.scheme, parts.netloc + parts.path.rstrip("/")
+    host = (find_header(headers, b"host") or b"").decode("latin-1")
+    return scheme, host if _HOST.fullmatch(host) else "localhost"
+
+
+def project_settings(write_key: str, protocol: str, host: str) -> dict[str, Any]:
+    """Return what analytics-next and the mobile SDKs of Segment load."""
+    return {
+        "integrations": {
+            "Segment.io": {"apiKey": write_key, "apiHost": f"{host}/v1", "protocol": protocol}
+        },
+        "plan": {"track": {"__default": {"enabled": True}}},
+        "metrics": {"sampleRate": 0},
+    }
+
+
+def source_config(write_key: str, source: Source) -> dict[str, Any]:
+    """Return what the SDKs of RudderStack load."""
+    return {
+        "source": {
+            "id": source.source_id,
+            "name": source.name,
+            "writeKey": write_key,
+            "workspaceId": "cdp",
+            "enabled": True,
+            "config": {
+                "statsCollection": {"errors": {"enabled": False}, "metrics": {"enabled": False}}
+            },
+            "destinations": [],
+        }
+    }
