@@ -150,6 +150,10 @@ class Engine:
         """Return, per partition of ``log``, the offset below which everything is in it."""
         return dict(self._positions.get(log, {}))
 
+    def read_positions(self) -> dict[str, dict[int, int]]:
+        """Return the applied positions of every log."""
+        return {log: dict(positions) for log, positions in self._positions.items()}
+
     def applied_seq(self) -> int:
         """Return the newest batch that is in it; 0 when it is empty."""
         return int(self.read("SELECT seq FROM core.applied")["seq"][0].as_py())

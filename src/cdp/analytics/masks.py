@@ -56,7 +56,7 @@ def is_personal(name: str) -> str:
 
 
 def mask_text(text: str) -> str:
-    """SQL for the first character of ``text`` (SQL) and stars; the stars alone for one character."""
+    """SQL for the first character of ``text`` (SQL) and stars; of one character the stars."""
     return f"CASE WHEN length({text}) > 1 THEN left({text}, 1) ELSE '' END || '{MASK}'"
 
 
@@ -66,7 +66,7 @@ def mask_emails(text: str) -> str:
 
 
 def mask_identifier(kind: str, value: str) -> str:
-    """SQL for an identifier's value: hidden when its type is personal or it looks like a contact."""
+    """SQL for an identifier's value: hidden when it is, or looks like, an e-mail or a phone."""
     alone = quote_text(f"{_EMAIL_ALONE}|{_PHONE_ALONE}")
     return (
         f"CASE WHEN {kind} IN ('email', 'phone') OR regexp_full_match({value}, {alone})"

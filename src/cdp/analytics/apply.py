@@ -1,0 +1,176 @@
+"""Changes from Postgres go into DuckDB: one transaction, with the position in it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from cdp.analytics import catalogue
+from cdp.analytics.changes_store import Changes, Positions
+from cdp.analytics.event_views import KINDS_SQL
+
+Duck = duckdb.DuckDBPyConnection
+
+_EVENTS = """
+INSERT INTO core.events
+SELECT i.seq, i.ordinal, i.node_id, s.source_id, i.message_id, i.type, i.event, i."at",
+       i.received_at, i.properties, i.context, i.group_id
+  FROM incoming i LEFT JOIN core.sources s ON s.source_number = i.source_number
+"""
+_ERASE = "DELETE FROM core.events WHERE node_id IN (SELECT key FROM incoming)"
+_PROPERTIES = f"""
+SELECT i.event, j.key AS property, bit_or({KINDS_SQL.format(type="j.type")})::INTEGER AS kinds
+  FROM incoming i, json_each(i.properties) j
+ WHERE i.event IS NOT NULL GROUP BY ALL
+UNION ALL
+SELECT DISTINCT event, '', 0 FROM incoming WHERE event IS NOT NULL
+"""
+# By table: the key column, and what is read for each column that cannot be taken as it is.
+_KEYED = {
+    "nodes": ("node_id", {}),
+    "node_profiles": (
+        "node_id",
+        {
+            "since": "coalesce(since, '-infinity'::TIMESTAMPTZ)",
+            "until": "coalesce(until, 'infinity'::TIMESTAMPTZ)",
+        },
+    ),
+    "profiles": ("profile_no", {}),
+    "node_traits": ("node_id", {}),
+    "node_consents": ("node_id", {}),
+}
+
+
+class PropertiesSeen:
+    """Which properties the events of each name have had, kept in memory beside the file."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, dict[str, int]] = {}
+
+    def recall(self, duck: Duck) -> None:
+        """Read what the file knows."""
+        self.kinds = {}
+        for event, name, kinds in duck.execute("FROM core.event_properties").fetchall():
+            properties = self.kinds.setdefault(event, {})
+            if name:
+                properties[name] = kinds
+
+    def find_news(self, rows: list[tuple[str, str, int]]) -> dict[tuple[str, str], int]:
+        """Return what ``rows`` (event, property, kinds) add; the property '' is the event alone."""
+        news: dict[tuple[str, str], int] = {}
+        for event, name, kinds in rows:
+            known = self.kinds.get(event)
+            if known is None or (name and kinds | known.get(name, -1) != known.get(name)):
+                news[event, name] = kinds | (known or {}).get(name, 0)
+        return news
+
+
+def apply_changes(
+    duck: Duck, changes: Changes, seen: PropertiesSeen, positions: Positions, as_of: datetime | None
+) -> None:
+    """Bring ``core`` to where ``changes`` lead. Inside the writer's transaction; idempotent only
+
+    together with the position, which is why both are written here.
+    """
+    _replace_small(duck, changes)
+    for table, (key, reads) in _KEYED.items():
+        if table in changes.changed:
+            _replace_keyed(duck, table, key, reads, changes)
+    if "events" in changes.changed:
+        _add_events(duck, changes, seen)
+    mark_applied(duck, changes, positions, as_of)
+
+
+def mark_applied(
+    duck: Duck, changes: Changes, positions: Positions, as_of: datetime | None
+) -> None:
+    """Write down how far the file has come."""
+    duck.execute(
+        """UPDATE core.applied SET seq = $seq, batch = coalesce($batch, batch),
+                  positions = $positions, as_of = $as_of""",
+        {
+            "seq": changes.seq,
+            "batch": changes.batch,
+            "positions": json.dumps(positions),
+            "as_of": as_of,
+        },
+    )
+
+
+def _replace_small(duck: Duck, changes: Changes) -> None:
+    for table, rows in changes.small.items():
+        with_rows(
+            duck, rows, f"DELETE FROM core.{table}", f"INSERT INTO core.{table} FROM incoming"
+        )
+
+
+def _replace_keyed(
+    duck: Duck, table: str, key: str, reads: dict[str, str], changes: Changes
+) -> None:
+    rows = changes.changed[table]
+    if rows.num_rows == 0:
+        return
+    columns = [name for name in rows.schema.names if name != "key"]
+    quoted = ", ".join(f'"{name}"' for name in columns)
+    values = ", ".join(reads.get(name, f'"{name}"') for name in columns)
+    with_rows(
+        duck,
+        rows,
+        f"DELETE FROM core.{table} WHERE {key} IN (SELECT key FROM incoming)",
+        f"INSERT INTO core.{table} ({quoted}) SELECT {values} FROM incoming"
+        f" WHERE {key} IS NOT NULL",
+    )
+
+
+def _add_events(duck: Duck, changes: Changes, seen: PropertiesSeen) -> None:
+    if changes.changed["erased"].num_rows:
+        with_rows(duck, changes.changed["erased"], _ERASE)
+    events = changes.changed["events"]
+    if events.num_rows == 0:
+        return
+    duck.register("incoming", events)
+    try:
+        duck.execute(_EVENTS)
+        news = seen.find_news(duck.execute(_PROPERTIES).fetchall())
+    finally:
+        duck.unregister("incoming")
+    if news:
+        _add_properties(duck, seen, news)
+
+
+def _add_properties(duck: Duck, seen: PropertiesSeen, news: dict[tuple[str, str], int]) -> None:
+    merged = {event: dict(properties) for event, properties in seen.kinds.items()}
+    for (event, name), kinds in news.items():
+        properties = merged.setdefault(event, {})
+        if name:
+            properties[name] = kinds
+    changed = {event for event, _ in news}
+    duck.execute(
+        """DELETE FROM core.event_properties AS p USING
+                  (SELECT unnest($events) AS event, unnest($names) AS property) n
+            WHERE p.event = n.event AND p.property = n.property""",
+        _columns(news),
+    )
+    duck.execute(
+        "INSERT INTO core.event_properties"
+        " SELECT unnest($events), unnest($names), unnest($kinds)::INTEGER",
+        {**_columns(news), "kinds": list(news.values())},
+    )
+    catalogue.create_event_views(duck, merged, changed)
+
+
+def _columns(news: dict[tuple[str, str], int]) -> dict[str, Any]:
+    return {"events": [event for event, _ in news], "names": [name for _, name in news]}
+
+
+def with_rows(duck: Duck, rows: Any, *statements: str) -> None:
+    """Run ``statements``, to which the Arrow table ``rows`` is known as ``incoming``."""
+    duck.register("incoming", rows)
+    try:
+        for statement in statements:
+            duck.execute(statement)
+    finally:
+        duck.unregister("incoming")
