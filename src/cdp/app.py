@@ -15,7 +15,7 @@ from cdp.access import routes as access_routes
 from cdp.access.guard import Guard, read_requirements
 from cdp.errors import SetupError
 from cdp.openapi import install_openapi
-from cdp.runtime import health, metrics, status
+from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.health import NamedCheck, remember_success
 from cdp.services import Services, open_services
@@ -46,6 +46,7 @@ def build_api(services: Services) -> FastAPI:
     routers = [
         health.create_router(list(_list_checks(services))),
         metrics.create_router(services.metrics),
+        example_routes.create_router(services.settings),
         *(_list_routers(services) if "api" in services.roles else ()),
     ]
     guarded = read_requirements(routers)
