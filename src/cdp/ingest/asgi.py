@@ -88,6 +88,7 @@ class IngestApp:
             await self._fallback(scope, receive, send)
             return
         route, key = found
+        scope["cdp.route"] = route.template
         self.counts.requests += 1
         try:
             answer = await self._answer(route, key, self._writer, scope, receive)

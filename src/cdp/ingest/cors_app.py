@@ -7,9 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cdp.errors import CdpError
 from cdp.ingest.answers import RETRY_STATUSES, Answer, answer_refused, retry_headers
 from cdp.ingest.cors import cors_headers, find_header, preflight_headers
-from cdp.runtime.logs import get_logger
 
-_log = get_logger(__name__)
+_FAULT = CdpError("internal_error", "this is a fault of the server; its log says more")
 
 
 class CorsApp:
@@ -42,12 +41,11 @@ class CorsApp:
 
         try:
             await self._app(scope, receive, send_with_cors)
-        except Exception as error:
-            _log.error("unexpected_error", error=type(error).__name__, exc_info=error)
-            if started:
-                raise
-            fault = CdpError("internal_error", "this is a fault of the server; its log says more")
-            await send_answer(send_with_cors, answer_refused(fault))
+        except Exception:
+            if not started:
+                await send_answer(send_with_cors, answer_refused(_FAULT))
+            # Whoever stands around this writes it down.
+            raise
 
 
 def _add_headers(message: Message, origin: bytes | None) -> None:

@@ -105,6 +105,10 @@ class PackingWriter:
         finally:
             self._unanswered_bytes -= size
 
+    async def start(self) -> None:
+        """Take events from now on."""
+        self._is_closed = False
+
     async def close(self) -> None:
         """Append what waits, and wait for the answers of the log."""
         self._is_closed = True

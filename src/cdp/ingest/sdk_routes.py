@@ -18,6 +18,8 @@ class SdkRoute(NamedTuple):
 
     kind: RouteKind
     methods: frozenset[str]
+    template: str
+    """What the route is called in metrics."""
     type: EventType | None = None
     """The type that the path says, for single events."""
 
@@ -36,21 +38,21 @@ def _list_routes() -> dict[str, SdkRoute]:
     routes: dict[str, SdkRoute] = {}
     for prefix in ("/v1", ""):
         for name, kind in (*((t, t) for t in _TYPES), *_LETTERS.items()):
-            routes[f"{prefix}/{name}"] = SdkRoute("single", _POST, kind)
+            routes[f"{prefix}/{name}"] = SdkRoute("single", _POST, f"/v1/{kind}", kind)
         for name in ("batch", "import", "b"):
-            routes[f"{prefix}/{name}"] = SdkRoute("batch", _POST)
-        routes[f"{prefix}/m"] = SdkRoute("metrics", _POST)
-    routes["/beacon/v1/batch"] = SdkRoute("batch", _POST)
+            routes[f"{prefix}/{name}"] = SdkRoute("batch", _POST, "/v1/batch")
+        routes[f"{prefix}/m"] = SdkRoute("metrics", _POST, "/v1/m")
+    routes["/beacon/v1/batch"] = SdkRoute("batch", _POST, "/v1/batch")
     for kind in _TYPES:
         for path in (f"/pixel/v1/{kind}", f"/v1/pixel/{kind}"):
-            routes[path] = SdkRoute("pixel", _GET, kind)
-    routes["/sourceConfig"] = SdkRoute("source_config", _GET)
+            routes[path] = SdkRoute("pixel", _GET, f"/pixel/v1/{kind}", kind)
+    routes["/sourceConfig"] = SdkRoute("source_config", _GET, "/sourceConfig")
     return routes
 
 
 SDK_ROUTES: dict[str, SdkRoute] = _list_routes()
 
-_PROJECT_SETTINGS = SdkRoute("project_settings", _GET)
+_PROJECT_SETTINGS = SdkRoute("project_settings", _GET, "/v1/projects/{key}/settings")
 _SETTINGS_PREFIXES = ("/v1/projects/", "/projects/")
 _SETTINGS_SUFFIX = "/settings"
 
