@@ -14,12 +14,13 @@ from cdp import __version__, receipts
 from cdp.access import routes as access_routes
 from cdp.access.guard import Guard, read_requirements
 from cdp.errors import SetupError
+from cdp.ingest.asgi import IngestApp
 from cdp.openapi import install_openapi
 from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.health import NamedCheck, remember_success
 from cdp.services import Services, open_services
-from cdp.serving import Serving
+from cdp.serving import CatchFaults, Serving
 from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
 
@@ -33,12 +34,9 @@ def build_app(settings: Settings, roles: frozenset[str]) -> ASGIApp:
     ``SetupError`` with one line for the operator.
     """
     services = open_services(settings, roles)
-    api = build_api(services)
-    if "ingest" not in roles:
-        return Serving(api, services)
-    from cdp.ingest.asgi import IngestApp
-
-    return Serving(IngestApp(services.sources, services.writer, settings, api), services)
+    api = CatchFaults(build_api(services), services.errors)
+    writer = services.writer if "ingest" in roles else None
+    return Serving(IngestApp(services.sources, writer, settings, api), services)
 
 
 def build_api(services: Services) -> FastAPI:

@@ -60,7 +60,6 @@ class Services:
         self.sources.start()
         self._open.callback(self.sources.close)
         if "ingest" in self.roles:
-            await self.writer.start()
             self._open.push_async_callback(self.writer.close)
         if self.follower is not None:
             self.follower.start()

@@ -1,24 +1,51 @@
-"""The outermost layer: starts and stops the services, counts every request, catches every fault."""
+"""The outermost layers: services start and stop, requests are counted, faults are caught."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cdp.access.guard import ROUTE
 from cdp.errors import SetupError
+from cdp.ingest.sdk_routes import find_route
 from cdp.profiles.profile_names import keep_encoded_slashes
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import answer_error
 from cdp.runtime.logs import get_logger
 from cdp.runtime.metrics import start_clock
+from cdp.runtime.recent_errors import RecentErrors
 from cdp.services import Services
 
 _log = get_logger(__name__)
-_ROUTE = "cdp.route"
-"""Under which the guard and the ingest routes leave the route's template in the scope."""
+_OTHER = "other"
+
+
+class CatchFaults:
+    """Around the API: a fault is logged and remembered once, and answered when nothing was sent."""
+
+    def __init__(self, app: ASGIApp, errors: RecentErrors) -> None:
+        self._app = app
+        self._errors = errors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_answered = False
+
+        async def watch(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            route = scope.get(ROUTE, _OTHER)
+            _log.error("unexpected_error", route=route, exc_info=error)
+            self._errors.add(now(), route, error)
+            if not is_answered:
+                await answer_error(error)(scope, receive, send)
 
 
 class Serving:
-    """ASGI application around ``app``."""
+    """The outermost ASGI application: starts and stops the services, counts every request."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -45,14 +72,8 @@ class Serving:
 
         try:
             await self._app(scope, receive, watch)
-        except Exception as error:
-            route = scope.get(_ROUTE, "other")
-            _log.error("unexpected_error", route=route, exc_info=error)
-            self.services.errors.add(now(), route, error)
-            if status == 0:
-                await answer_error(error)(scope, receive, watch)
         finally:
-            route = scope.get(_ROUTE, "other")
+            route = scope.get(ROUTE) or _name_sdk_route(scope["path"])
             self.services.metrics.count_request(route, scope["method"], status, seconds())
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -68,3 +89,9 @@ class Serving:
         await receive()
         await self.services.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _name_sdk_route(path: str) -> str:
+    """Return a label for a route that the guard does not know; never the path itself."""
+    found = find_route(path)
+    return _OTHER if found is None else f"sdk {found[0].kind}"

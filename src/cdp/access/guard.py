@@ -22,6 +22,9 @@ from cdp.access.token_directory import TokenDirectory
 from cdp.errors import Forbidden, Unauthorized
 from cdp.runtime.error_answers import EXPECTED_ERRORS, answer_error
 
+ROUTE = "cdp.route"
+"""The key of an ASGI scope under which a request's route is named."""
+
 
 class Requirement:
     """A FastAPI dependency: what a route needs. Gives the ``Caller`` that the guard let through."""
@@ -96,7 +99,7 @@ def _walk(dependant: Dependant) -> Iterator[Any]:
 class Guard:
     """ASGI middleware that answers 401 and 403 before the body is read or anything is looked up.
 
-    Leaves the route's template in ``scope["cdp.route"]`` for the metrics.
+    Leaves the route's template in ``scope[ROUTE]`` for the metrics.
     """
 
     def __init__(self, app: ASGIApp, *, routes: list[GuardedRoute], tokens: TokenDirectory) -> None:
@@ -108,7 +111,7 @@ class Guard:
         if scope["type"] == "http":
             route = self._find(scope["path"], scope["method"])
             if route is not None:
-                scope["cdp.route"] = route.template
+                scope[ROUTE] = route.template
             if route is not None and route.scopes is not None:
                 try:
                     caller = await self._admit(scope, route.scopes)

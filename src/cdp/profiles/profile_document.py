@@ -30,6 +30,10 @@ def show_person(
         "first_seen": _show_time(min(first, default=None)),
         "last_seen": _show_time(max(last, default=None)),
         "events": sum(node.events for node in person.nodes),
+        "orders": sum(revenue.orders_with_net for revenue in person.revenue),
+        "net_revenue": [
+            {"amount": revenue.net, "currency": revenue.currency} for revenue in person.revenue
+        ],
         "consent": show_consent(person, sources, now),
         "version": person.version,
     }

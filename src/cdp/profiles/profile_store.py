@@ -50,6 +50,14 @@ class Node:
     claimed_by: tuple[str, ...] = ()
 
 
+class Revenue(NamedTuple):
+    """What the orders in one currency come to; ``net`` is in its minor units, after refunds."""
+
+    currency: str
+    orders_with_net: int
+    net: int
+
+
 @dataclass(slots=True)
 class Person:
     """Everything that a profile page shows, as stored: registers, not values."""
@@ -61,6 +69,7 @@ class Person:
     nodes: list[Node] = field(default_factory=list)
     registers: list[Register] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
+    revenue: list[Revenue] = field(default_factory=list)
 
 
 _FIND = """
@@ -117,6 +126,16 @@ SELECT np.profile_no, c.purpose, c.granted, c.at, c.message_id, c.source_number,
  WHERE np.profile_no = ANY(%(people)s::bigint[])
 """
 
+_REVENUE = """
+SELECT np.profile_no, o.currency, count(*) FILTER (WHERE o.total > o.refunded),
+       sum(o.total - o.refunded)::bigint
+  FROM node_profiles np
+  JOIN orders o ON o.node_id = np.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
+ WHERE np.profile_no = ANY(%(people)s::bigint[])
+ GROUP BY np.profile_no, o.currency
+ ORDER BY o.currency
+"""
+
 
 def find_people(connection: Driver, asked: Sequence[Identifier]) -> list[Found | None]:
     """Return, for each normalised identifier, the person it leads to now.
@@ -142,6 +161,7 @@ def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Per
         node_rows = connection.execute(_NODES, parameters)
         trait_rows = connection.execute(_TRAITS, parameters)
         consent_rows = connection.execute(_CONSENTS, parameters)
+        revenue_rows = connection.execute(_REVENUE, parameters)
     people = {row[0]: Person(*row) for row in people_rows}
     for profile_no, node_id, kind, value, numbers, is_visible, first, last, events in node_rows:
         node = Node(node_id, kind, value, is_visible, first, last, events, tuple(numbers))
@@ -151,6 +171,8 @@ def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Per
         people[profile_no].registers.append(register)
     for profile_no, *statement in consent_rows:
         people[profile_no].statements.append(Statement(*statement))
+    for profile_no, *revenue in revenue_rows:
+        people[profile_no].revenue.append(Revenue(*revenue))
     return people
 
 

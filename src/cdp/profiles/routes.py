@@ -28,8 +28,9 @@ from cdp.profiles.profile_store import (
     read_sources,
     read_tags,
 )
-from cdp.profiles.timeline_store import read_timeline
-from cdp.profiles.traits import join_traits
+from cdp.profiles.said import list_registers, list_statements
+from cdp.profiles.timeline_store import read_said, read_timeline
+from cdp.profiles.traits import join_traits, list_history
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import format_time, now, parse_time
 from cdp.runtime.cursors import decode_cursor, encode_cursor
@@ -66,6 +67,22 @@ def read_person(connection: Driver, found: Found) -> Person:
     return person
 
 
+def read_person_at(connection: Driver, found: Found, at: datetime) -> Person:
+    """Return the person with what had been said of them by ``at``.
+
+    Registers hold the newest only, so what was said later hides what counted before; then the
+    timeline is asked.
+    """
+    person = read_person(connection, found)
+    times = [register.at for register in person.registers]
+    times += [statement.at for statement in person.statements]
+    if max(times, default=at) > at:
+        said = read_said(connection, found.profile_no)
+        person.registers = list(list_registers(said))
+        person.statements = list(list_statements(said))
+    return person
+
+
 def create_router(database: Database, normalise: Normalise) -> APIRouter:
     """Return the routes of one person. ``normalise`` is identity's, with its rules."""
     router = APIRouter(tags=["profiles"], dependencies=[Depends(after_profiles)])
@@ -85,10 +102,11 @@ def _add_profile(router: APIRouter, people: People) -> None:
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
         """Show a person, asked for by any identifier or by any profile id ever issued."""
+        moment = now()
         with people.find(p) as (tx, asked, found):
-            person = read_person(tx, found)
+            person = read_person_at(tx, found, moment)
             sources = read_sources(tx)
-        shown = documents.show_person(person, sources, now(), is_masked=not caller.sees_personal)
+        shown = documents.show_person(person, sources, moment, is_masked=not caller.sees_personal)
         is_old_id = asked.type == PROFILE_ID and asked.value != person.profile_id
         document = {
             "id": shown.pop("id"),
@@ -123,19 +141,27 @@ def _add_traits(router: APIRouter, people: People) -> None:
         p: str,
         at: str | None = None,
         provenance: bool = False,
-    ) -> dict[str, Any]:
-        """Show each trait; with ``provenance`` who said it, when, and in which message."""
+        history: bool = False,
+    ) -> Response:
+        """Show each trait, as of `at`; with `provenance` who said it, when, and in which message.
+
+        With `history` everything that was said until then, newest first; null is a removal.
+        """
         moment = _parse_moment("at", at) or now()
         with people.find(p) as (tx, _, found):
-            person = read_person(tx, found)
+            if history:
+                registers = list_history(list_registers(read_said(tx, found.profile_no)), moment)
+            else:
+                person = read_person_at(tx, found, moment)
+                registers = list(join_traits(person.registers, moment).values())
             sources = read_sources(tx)
         rows = documents.show_trait_rows(
-            join_traits(person.registers, moment).values(),
+            registers,
             sources,
-            with_provenance=provenance,
+            with_provenance=provenance or history,
             is_masked=not caller.sees_personal,
         )
-        return {"data": rows, "next": None}
+        return answer_rows(rows, None)
 
 
 def _add_events(router: APIRouter, people: People) -> None:

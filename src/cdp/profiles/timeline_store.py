@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from cdp.profiles.said import Said
 from cdp.storage.database import Driver
 
 Order = Literal["asc", "desc"]
@@ -100,6 +101,35 @@ def read_timeline(
         },
     )
     return [_read(row) for row in rows]
+
+
+# Only what can have said something of the person travels.
+_SAID = """
+SELECT e.node_id, e.type, e.at, e.message_id, e.source_number,
+       CASE e.type WHEN 'identify' THEN e.properties::text ELSE '{}' END, e.context::text
+  FROM node_profiles np
+  JOIN events e ON e.node_id = np.node_id AND e.at >= np.since AND e.at < np.until
+ WHERE np.profile_no = %(person)s
+   AND (e.type = 'identify' OR e.context -> 'traits' IS NOT NULL
+        OR e.context -> 'consent' IS NOT NULL OR e.context -> 'consentManagement' IS NOT NULL)
+"""
+
+
+def read_said(connection: Driver, profile_no: int) -> list[Said]:
+    """Return a person's events that may have said something of them, in no order."""
+    rows = connection.execute(_SAID, {"person": profile_no})
+    return [
+        Said(
+            node_id,
+            kind,
+            at,
+            message_id,
+            number,
+            msgspec.json.decode(properties),
+            msgspec.json.decode(context),
+        )
+        for node_id, kind, at, message_id, number, properties, context in rows
+    ]
 
 
 def _read(row: tuple[Any, ...]) -> TimelineEvent:

@@ -47,3 +47,10 @@ def join_traits(registers: Iterable[Register], at: datetime | None = None) -> di
     """Return the traits that a person has as of ``at``, by name in order, without removed ones."""
     joined = join_registers(registers, at)
     return {name: joined[name] for name in sorted(joined) if joined[name].value is not None}
+
+
+def list_history(registers: Iterable[Register], at: datetime) -> list[Register]:
+    """Return everything said until ``at``, by trait, the newest first; ``None`` is a removal."""
+    said = [register for register in registers if register.at <= at]
+    said.sort(key=lambda register: register.stamp, reverse=True)
+    return sorted(said, key=lambda register: register.name)
