@@ -27,20 +27,30 @@ def run_everything(settings: Settings) -> None:
 
     until SIGTERM or SIGINT. Raises ``SetupError`` with one line when something is in the way.
     """
-    with stop_on_signals() as stop, claim_folder(settings.data_dir) as run, suppress(StopRequested):
+    with stop_on_signals() as stop, claim_folder(settings.data_dir) as run:
         for name in run.end_leftovers():
             say(f"ended a {name} left by an earlier run")
-        with listen(settings.host, settings.port) as listener:
-            run.url = describe_url(settings, listener)
-            with _postgres(settings, run, stop) as (url, postgres):
-                settings = settings.model_copy(update={"database_url": url})
-                with reach_database(url) as database:
-                    bring_schema(database)
-                    require_log(settings, database)
-                    credentials = ensure_credentials(database, run.folder, run.url)
-                _supervise(settings, run, listener, postgres, credentials, stop)
-        run.clear()
+        try:
+            _start_and_watch(settings, run, stop)
+        except StopRequested:
+            pass
+        finally:
+            run.clear()
         say("stopped")
+
+
+def _start_and_watch(settings: Settings, run: RunFolder, stop: threading.Event) -> None:
+    with (
+        listen(settings.host, settings.port) as listener,
+        _postgres(settings, run, stop) as (url, postgres),
+    ):
+        run.url = describe_url(settings, listener)
+        settings = settings.model_copy(update={"database_url": url})
+        with reach_database(url) as database:
+            bring_schema(database)
+            require_log(settings, database)
+            credentials = ensure_credentials(database, run.folder, run.url)
+        _supervise(settings, run, listener, postgres, credentials, stop)
 
 
 @contextmanager
