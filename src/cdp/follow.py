@@ -1,0 +1,164 @@
+"""The follower: one thread of the api process that keeps DuckDB, segments and tags up to date.
+
+    batches in Postgres ─► feed: DuckDB ─► refresh: memberships and tag values ─► and again
+
+Postgres says when there is something to do; between batches the clock does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from cdp.runtime.clock import format_time
+from cdp.runtime.clock import now as clock_now
+from cdp.runtime.logs import get_logger
+from cdp.segments.refresh import Refreshed
+
+_log = get_logger(__name__)
+
+_IDLE_SECONDS = 1.0
+_SHORTEST_PAUSE = 0.25
+_LONGEST_PAUSE = 10.0
+
+
+class Step(Protocol):
+    """What the follower needs to know of a step of the feed."""
+
+    @property
+    def batches(self) -> int: ...
+
+
+class Feeder(Protocol):
+    """``cdp.analytics.feed.Feed``."""
+
+    def step(self, wait_seconds: float) -> Step: ...
+
+
+class Evaluator(Protocol):
+    """``cdp.segments.refresh.Refresher``."""
+
+    def refresh(self, now: datetime) -> Refreshed: ...
+
+    def is_time_due(self, now: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerState:
+    """What health, status and metrics show."""
+
+    running: bool = False
+    fed_at: datetime | None = None
+    refreshed_at: datetime | None = None
+    outcome: str | None = None
+    refresh_seconds: float = 0.0
+    changes: int = 0
+    """Changes of memberships and tag values since the start."""
+    failures: int = 0
+    """Failures in a row; 0 when all is well."""
+    last_error: str | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it runs and its last round succeeded."""
+        return self.running and not self.failures
+
+    def show(self) -> dict[str, Any]:
+        """Return the state as a JSON object."""
+        return {
+            "running": self.running,
+            "fed_at": None if self.fed_at is None else format_time(self.fed_at),
+            "refreshed_at": None if self.refreshed_at is None else format_time(self.refreshed_at),
+            "outcome": self.outcome,
+            "refresh_ms": round(self.refresh_seconds * 1000),
+            "changes": self.changes,
+            "failures": self.failures,
+            "last_error": self.last_error,
+        }
+
+
+class Follower(threading.Thread):
+    """Feeds and refreshes until it is stopped. Never dies: what fails is said and tried again."""
+
+    def __init__(
+        self,
+        feed: Feeder,
+        refresher: Evaluator,
+        *,
+        now: Callable[[], datetime] = clock_now,
+        after_round: Callable[[FollowerState], None] = lambda _: None,
+    ) -> None:
+        """``after_round`` is told the state after every round, for metrics."""
+        super().__init__(name="follower", daemon=True)
+        self._feed = feed
+        self._refresher = refresher
+        self._now = now
+        self._after_round = after_round
+        self._stopping = threading.Event()
+        self._state = FollowerState()
+        # What the feed brought and no refresh has seen yet, because it failed or stood back.
+        self._is_pending = True
+
+    def run(self) -> None:
+        """Follow until ``stop``. Called by ``start``."""
+        self._state = replace(self._state, running=True)
+        try:
+            while not self._stopping.is_set():
+                self._round()
+        finally:
+            self._state = replace(self._state, running=False)
+
+    def stop(self, seconds: float = 20.0) -> bool:
+        """Finish the round under way, then end; return whether it ended within ``seconds``."""
+        self._stopping.set()
+        if self.ident is not None:
+            self.join(seconds)
+        return not self.is_alive()
+
+    def state(self) -> FollowerState:
+        """Return how it goes, from any thread."""
+        return self._state
+
+    def _round(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:
+            self._note_failure(error)
+        self._after_round(self._state)
+
+    def _follow(self) -> None:
+        step = self._feed.step(0 if self._is_pending else _IDLE_SECONDS)
+        now = self._now()
+        self._state = replace(self._state, fed_at=now)
+        if step.batches or self._is_pending or self._refresher.is_time_due(now):
+            self._refresh(now)
+        self._state = replace(self._state, failures=0)
+
+    def _refresh(self, now: datetime) -> None:
+        self._is_pending = True
+        started = time.monotonic()
+        result = self._refresher.refresh(now)
+        # Another evaluator may end without having seen what this process has.
+        self._is_pending = result.outcome == "busy"
+        if self._is_pending:
+            self._stopping.wait(_SHORTEST_PAUSE)
+        self._state = replace(
+            self._state,
+            refreshed_at=now,
+            outcome=result.outcome,
+            refresh_seconds=time.monotonic() - started,
+            changes=self._state.changes + result.changes,
+        )
+
+    def _note_failure(self, error: Exception) -> None:
+        failures = self._state.failures + 1
+        pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(failures - 1, 10))
+        reason = type(error).__name__
+        _log.error("follower_failed", reason=reason, failures=failures, seconds=pause)
+        _log.debug("follower_failure", exc_info=error)
+        self._state = replace(self._state, failures=failures, last_error=reason)
+        self._stopping.wait(pause)

@@ -1,0 +1,339 @@
+"""Evaluate segments and tags in DuckDB and find what changed, set by set.
+
+All of it happens in the single writer's transaction: each unit's changes are applied to the mirror
+at once, so the units that refer to it see them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from cdp.segments.compile import compile_aggregate, compile_rule
+from cdp.segments.definitions import Definition, UnitName
+from cdp.segments.membership_store import Touched
+from cdp.segments.mirror_engine import Duck, fetch, registered
+from cdp.segments.parse import parse_aggregate
+from cdp.segments.refresh_plan import Evaluation
+from cdp.segments.rules import Rule
+
+ReadRule = Callable[[Any], Rule]
+"""From a stored rule document to its tree."""
+
+_OPEN = """
+CREATE OR REPLACE TEMP TABLE pending_memberships (
+    unit INTEGER, segment VARCHAR, profile_no BIGINT, profile_id VARCHAR, change VARCHAR,
+    cause VARCHAR, version INTEGER);
+CREATE OR REPLACE TEMP TABLE pending_tags (
+    unit INTEGER, key VARCHAR, profile_no BIGINT, profile_id VARCHAR, value JSON,
+    cause VARCHAR, version INTEGER);
+"""
+
+# Somebody whose event was dated ahead of its receipt is touched again when its time has come.
+# A member whose profile is gone was absorbed by whoever holds the node that named it.
+_TOUCHED = """
+CREATE OR REPLACE TEMP TABLE touched AS
+WITH gone AS (
+    SELECT t.profile_no FROM incoming_touched t
+     WHERE NOT EXISTS (FROM core.profiles p WHERE p.profile_no = t.profile_no)
+       AND EXISTS (FROM core.memberships m WHERE m.profile_no = t.profile_no)),
+told AS (
+    SELECT profile_no, 'event' AS cause, 2 AS rank FROM incoming_touched
+    UNION ALL SELECT profile_no, 'merge', 1 FROM incoming_merged
+    UNION ALL SELECT np.profile_no, 'merge', 1
+                FROM gone JOIN core.node_profiles np ON np.node_id = gone.profile_no
+    UNION ALL SELECT profile_no, 'time', 3 FROM core.profile_events
+               WHERE "at" > $since AND "at" <= $now AND "at" > received_at)
+SELECT profile_no, arg_min(cause, rank) AS cause FROM told
+ WHERE profile_no IS NOT NULL GROUP BY profile_no
+"""
+
+_SCOPE = """
+CREATE OR REPLACE TEMP TABLE scope_causes AS
+SELECT profile_no, arg_min(cause, rank) AS cause
+  FROM (SELECT profile_no, cause, 1 AS rank FROM touched
+        UNION ALL SELECT profile_no, cause, 2 FROM pending_memberships
+                   WHERE list_contains($segments, segment)
+        UNION ALL SELECT profile_no, cause, 2 FROM pending_tags WHERE list_contains($tags, key))
+ GROUP BY profile_no
+"""
+_SCOPE_PROFILES = "CREATE OR REPLACE TEMP TABLE scope AS SELECT profile_no FROM scope_causes"
+
+# Why a profile's answer changed: it vanished (its naming node lives on in another profile, or was
+# erased); a new definition; something about the profile; else what the whole evaluation is for.
+_CAUSE = """
+CASE WHEN {gone} AND EXISTS (FROM core.nodes n WHERE n.node_id = c.profile_no) THEN 'merge'
+     WHEN {gone} THEN 'privacy'
+     WHEN $cause = 'definition' THEN 'definition'
+     ELSE coalesce(s.cause, $cause) END
+"""
+_GONE = "NOT EXISTS (FROM core.profiles p WHERE p.profile_no = c.profile_no)"
+_IN_SCOPE = "AND EXISTS (FROM scope s WHERE s.profile_no = h.profile_no)"
+
+_DIFF_SEGMENT = """
+INSERT INTO pending_memberships
+WITH held AS (SELECT h.profile_no, h.profile_id FROM core.memberships h
+               WHERE h.segment = $key {in_scope}),
+changed AS (
+    SELECT f.profile_no, p.profile_id, 'entered' AS change
+      FROM found f JOIN core.profiles p ON p.profile_no = f.profile_no
+     WHERE NOT EXISTS (FROM held h WHERE h.profile_no = f.profile_no)
+    UNION ALL
+    SELECT h.profile_no, h.profile_id, 'left' FROM held h
+     WHERE NOT EXISTS (FROM found f WHERE f.profile_no = h.profile_no))
+SELECT $unit, $key, c.profile_no, c.profile_id, c.change, {cause}, $version
+  FROM changed c LEFT JOIN scope_causes s ON s.profile_no = c.profile_no
+"""
+_APPLY_SEGMENT = """
+DELETE FROM core.memberships AS m USING pending_memberships AS c
+ WHERE c.unit = $unit AND c.change = 'left'
+   AND m.segment = c.segment AND m.profile_no = c.profile_no
+"""
+_ENTER_SEGMENT = """
+INSERT INTO core.memberships (segment, profile_no, profile_id, entered_at, version)
+SELECT segment, profile_no, profile_id, $now, version FROM pending_memberships
+ WHERE unit = $unit AND change = 'entered'
+"""
+
+_DIFF_TAG = """
+INSERT INTO pending_tags
+WITH held AS (SELECT h.profile_no, h.profile_id, h.value FROM core.tag_values h
+               WHERE h.key = $key {in_scope}),
+changed AS (
+    SELECT f.profile_no, p.profile_id, f.value
+      FROM found f JOIN core.profiles p ON p.profile_no = f.profile_no
+     WHERE NOT EXISTS (FROM held h WHERE h.profile_no = f.profile_no
+                          AND h.value::VARCHAR = f.value::VARCHAR)
+    UNION ALL
+    SELECT h.profile_no, h.profile_id, NULL FROM held h
+     WHERE NOT EXISTS (FROM found f WHERE f.profile_no = h.profile_no))
+SELECT $unit, $key, c.profile_no, c.profile_id, c.value, {cause}, $version
+  FROM changed c LEFT JOIN scope_causes s ON s.profile_no = c.profile_no
+"""
+_APPLY_TAG = """
+DELETE FROM core.tag_values AS v USING pending_tags AS c
+ WHERE c.unit = $unit AND v.key = c.key AND v.profile_no = c.profile_no
+"""
+_ENTER_TAG = """
+INSERT INTO core.tag_values (key, profile_no, profile_id, value, "at", version)
+SELECT key, profile_no, profile_id, value, $now, version FROM pending_tags
+ WHERE unit = $unit AND value IS NOT NULL
+"""
+
+_CASES = """
+CREATE OR REPLACE TEMP TABLE found AS
+WITH hit AS (SELECT profile_no, min(ordinal) AS ordinal FROM case_hits GROUP BY profile_no)
+SELECT h.profile_no, v.value::JSON AS value
+  FROM hit h JOIN case_values v ON v.ordinal = h.ordinal WHERE v.value IS NOT NULL
+"""
+_ELSE = """
+INSERT INTO found
+SELECT p.profile_no, $value::JSON FROM core.profiles p
+ WHERE NOT EXISTS (FROM case_hits h WHERE h.profile_no = p.profile_no) {in_scope}
+"""
+_MANUAL = """
+CREATE OR REPLACE TEMP TABLE found AS
+SELECT profile_no, value::JSON AS value
+  FROM (SELECT np.profile_no, arg_max(m.value, m."at") AS value
+          FROM manual_values m JOIN core.node_profiles np
+            ON np.node_id = m.node_id AND m."at" >= np.since AND m."at" < np.until
+         GROUP BY np.profile_no)
+ WHERE value <> 'null'
+"""
+
+_NUMBER_MEMBERSHIPS = """
+SELECT $base + row_number() OVER (ORDER BY unit, profile_no) AS change_no, segment, profile_no,
+       profile_id, change, $now::TIMESTAMPTZ AS "at", cause, version
+  FROM pending_memberships ORDER BY change_no
+"""
+_NUMBER_TAGS = """
+SELECT $base + row_number() OVER (ORDER BY unit, profile_no) AS change_no, key, profile_no,
+       profile_id, value::VARCHAR AS value, $now::TIMESTAMPTZ AS "at", cause, version
+  FROM pending_tags ORDER BY change_no
+"""
+_RECORD_MEMBERSHIPS = """
+INSERT INTO core.membership_changes
+       (change_no, segment, profile_no, profile_id, change, "at", cause, version)
+SELECT change_no, segment, profile_no, profile_id, change, "at", cause, version FROM numbered
+"""
+
+
+class Evaluator:
+    """One refresh in DuckDB: who was touched, what each unit says of them, what that changes."""
+
+    def __init__(
+        self,
+        duck: Duck,
+        *,
+        now: datetime,
+        timezone: str,
+        read_rule: ReadRule,
+    ) -> None:
+        """``duck`` is the single writer's cursor, inside its transaction."""
+        self._duck = duck
+        self._now = now
+        self._timezone = timezone
+        self._read_rule = read_rule
+        self._unit = 0
+        duck.execute(_OPEN)
+
+    def touch(self, touched: Touched, since: datetime) -> int:
+        """Settle whose answers may have changed, and why: those that the batches name, and those
+
+        whose future-dated facts came true in (``since``, now]. Return how many they are.
+        """
+        profiles = pa.table({"profile_no": pa.array(touched.profiles, pa.int64())})
+        merged = pa.table({"profile_no": pa.array(touched.merged, pa.int64())})
+        with (
+            registered(self._duck, "incoming_touched", profiles),
+            registered(self._duck, "incoming_merged", merged),
+        ):
+            self._duck.execute(_TOUCHED, {"since": since, "now": self._now})
+        row: Any = self._duck.execute("SELECT count(*) FROM touched").fetchone()
+        return int(row[0])
+
+    def read_scope_nodes(self) -> list[int]:
+        """Return the nodes of the profiles in scope."""
+        rows = self._duck.execute(
+            """SELECT DISTINCT node_id FROM core.node_profiles np
+                WHERE EXISTS (FROM scope s WHERE s.profile_no = np.profile_no)"""
+        ).fetchall()
+        return [row[0] for row in rows]
+
+    def open_scope(self, dependencies: Collection[UnitName]) -> None:
+        """Let ``scope`` be the touched profiles and those that ``dependencies`` changed."""
+        self._duck.execute(
+            _SCOPE,
+            {
+                "segments": [each.key for each in dependencies if each.kind == "segment"],
+                "tags": [each.key for each in dependencies if each.kind == "tag"],
+            },
+        )
+        self._duck.execute(_SCOPE_PROFILES)
+
+    def evaluate_segment(self, evaluation: Evaluation) -> None:
+        """Find who enters and who leaves, and apply it to the mirror."""
+        self._find_members(evaluation.definition.document, whole=evaluation.whole)
+        self._settle(evaluation, _DIFF_SEGMENT, _APPLY_SEGMENT, _ENTER_SEGMENT)
+
+    def empty_segment(self, evaluation: Evaluation) -> None:
+        """Let everybody leave."""
+        self._duck.execute("CREATE OR REPLACE TEMP TABLE found (profile_no BIGINT)")
+        self._settle(evaluation, _DIFF_SEGMENT, _APPLY_SEGMENT, _ENTER_SEGMENT)
+
+    def evaluate_tag(
+        self, evaluation: Evaluation, manual: tuple[list[int], list[str], list[datetime]] | None
+    ) -> None:
+        """Find whose value changes, and apply it to the mirror.
+
+        ``manual`` holds node ids, JSON values and times for a tag that is set by hand.
+        """
+        document = evaluation.definition.document
+        if manual is not None:
+            self._find_manual(manual)
+        elif "aggregate" in document:
+            self._find_aggregate(document["aggregate"], whole=evaluation.whole)
+        else:
+            self._find_cases(evaluation.definition, whole=evaluation.whole)
+        self._settle(evaluation, _DIFF_TAG, _APPLY_TAG, _ENTER_TAG)
+
+    def empty_tag(self, evaluation: Evaluation) -> None:
+        """Let everybody lose the tag."""
+        self._duck.execute("CREATE OR REPLACE TEMP TABLE found (profile_no BIGINT, value JSON)")
+        self._settle(evaluation, _DIFF_TAG, _APPLY_TAG, _ENTER_TAG)
+
+    def number_changes(self, base: int) -> tuple[pa.Table, pa.Table]:
+        """Number everything that changed from ``base`` + 1 and record it in the mirror.
+
+        Returns the changes of memberships and of tag values, as the ledger takes them.
+        """
+        memberships = self._fetch(_NUMBER_MEMBERSHIPS, base)
+        tags = self._fetch(_NUMBER_TAGS, base + memberships.num_rows)
+        if memberships.num_rows:
+            with registered(self._duck, "numbered", memberships):
+                self._duck.execute(_RECORD_MEMBERSHIPS)
+        return memberships, tags
+
+    def _fetch(self, query: str, base: int) -> pa.Table:
+        return fetch(self._duck, query, {"base": base, "now": self._now})
+
+    def _find_members(self, document: Any, *, whole: bool) -> None:
+        compiled = compile_rule(
+            self._read_rule(document), self._now, self._timezone, scope=not whole
+        )
+        self._duck.execute(
+            "CREATE OR REPLACE TEMP TABLE found AS "
+            f"SELECT DISTINCT profile_no FROM ({compiled.sql})",
+            compiled.params,
+        )
+
+    def _find_aggregate(self, document: Any, *, whole: bool) -> None:
+        rule = parse_aggregate(document)
+        compiled = compile_aggregate(rule, self._now, self._timezone, scope=not whole)
+        self._duck.execute(
+            f"""CREATE OR REPLACE TEMP TABLE found AS
+                SELECT profile_no, value::JSON AS value FROM ({compiled.sql})
+                 WHERE value IS NOT NULL""",
+            compiled.params,
+        )
+
+    def _find_cases(self, definition: Definition, *, whole: bool) -> None:
+        document = definition.document
+        self._duck.execute(
+            "CREATE OR REPLACE TEMP TABLE case_hits (profile_no BIGINT, ordinal INTEGER)"
+        )
+        for ordinal, case in enumerate(document["cases"]):
+            self._find_members(case["when"], whole=whole)
+            self._duck.execute("INSERT INTO case_hits SELECT profile_no, ? FROM found", [ordinal])
+        values = pa.table(
+            {
+                "ordinal": pa.array(range(len(document["cases"])), pa.int32()),
+                "value": pa.array(_write_values([c["then"] for c in document["cases"]])),
+            }
+        )
+        with registered(self._duck, "case_values", values):
+            self._duck.execute(_CASES)
+        if document.get("else") is not None:
+            in_scope = "" if whole else _IN_SCOPE.replace("h.profile_no", "p.profile_no")
+            self._duck.execute(
+                _ELSE.format(in_scope=in_scope), {"value": json.dumps(document["else"])}
+            )
+
+    def _find_manual(self, manual: tuple[list[int], list[str], list[datetime]]) -> None:
+        nodes, values, times = manual
+        rows = pa.table(
+            {
+                "node_id": pa.array(nodes, pa.int64()),
+                "value": pa.array(values, pa.string()),
+                "at": pa.array(times, pa.timestamp("us", "UTC")),
+            }
+        )
+        with registered(self._duck, "manual_values", rows):
+            self._duck.execute(_MANUAL)
+
+    def _settle(self, evaluation: Evaluation, diff: str, apply: str, enter: str) -> None:
+        """Keep the difference between ``found`` and the mirror as changes, and apply them."""
+        self._unit += 1
+        unit = {"unit": self._unit}
+        statement = diff.format(
+            in_scope="" if evaluation.whole else _IN_SCOPE, cause=_CAUSE.format(gone=_GONE)
+        )
+        self._duck.execute(
+            statement,
+            {
+                **unit,
+                "key": evaluation.definition.key,
+                "version": evaluation.definition.version,
+                "cause": evaluation.cause,
+            },
+        )
+        self._duck.execute(apply, unit)
+        self._duck.execute(enter, {**unit, "now": self._now})
+
+
+def _write_values(values: Sequence[Any]) -> list[str | None]:
+    return [None if value is None else json.dumps(value) for value in values]

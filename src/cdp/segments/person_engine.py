@@ -1,0 +1,79 @@
+"""One person's facts out of DuckDB, for the answer to "why"."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from cdp.segments.evaluate import ConsentFact, EventFact, PersonFacts, TraitFact
+
+
+class Reader(Protocol):
+    """What reading needs of the analytics engine."""
+
+    def read(self, sql: str, params: Any = None, *, timeout: float | None = None) -> pa.Table: ...
+
+
+# The facts of a node belong to whoever owned it at their time, like its events.
+_OWNED = """core.{table} f JOIN core.node_profiles np
+    ON np.node_id = f.node_id AND f."at" >= np.since AND f."at" < np.until
+ WHERE np.profile_no = $profile_no"""
+_TRAITS = f"""SELECT f.name, f.value::VARCHAR AS value, f."at", f.message_id, f.source_number
+                FROM {_OWNED.format(table="node_traits")}"""
+_CONSENTS = f"""SELECT f.purpose, f.granted, f."at", f.message_id, f.source_number
+                  FROM {_OWNED.format(table="node_consents")}"""
+_EVENTS = """SELECT event, "at", message_id, source_id, properties::VARCHAR AS properties
+               FROM core.profile_events WHERE profile_no = $profile_no AND event IS NOT NULL"""
+_IDENTIFIERS = """SELECT n.type, n.value
+                    FROM core.nodes n JOIN core.node_profiles np USING (node_id)
+                   WHERE np.profile_no = $profile_no AND np.until = 'infinity'
+                     AND n.variant = '' ORDER BY n.type, n.first_seen, n.value"""
+_TAGS = "SELECT key, value::VARCHAR AS value FROM core.tag_values WHERE profile_no = $profile_no"
+_SEGMENTS = "SELECT segment FROM core.memberships WHERE profile_no = $profile_no"
+_JOINED = "SELECT joined_at FROM core.profiles WHERE profile_no = $profile_no"
+
+
+def read_person_facts(reader: Reader, profile_no: int) -> PersonFacts:
+    """Return everything that a rule can ask about one profile."""
+    params = {"profile_no": profile_no}
+
+    def rows(sql: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = reader.read(sql, params).to_pylist()
+        return found
+
+    identifiers: Mapping[str, list[str]] = defaultdict(list)
+    for row in rows(_IDENTIFIERS):
+        identifiers[row["type"]].append(row["value"])
+    joined: list[datetime | None] = [row["joined_at"] for row in rows(_JOINED)]
+    return PersonFacts(
+        traits=[
+            TraitFact(
+                row["name"],
+                json.loads(row["value"]),
+                row["at"],
+                row["message_id"],
+                row["source_number"],
+            )
+            for row in rows(_TRAITS)
+        ],
+        identifiers=identifiers,
+        consents=[ConsentFact(*row.values()) for row in rows(_CONSENTS)],
+        events=[
+            EventFact(
+                row["event"],
+                row["at"],
+                row["message_id"],
+                row["source_id"],
+                json.loads(row["properties"]),
+            )
+            for row in rows(_EVENTS)
+        ],
+        tags={row["key"]: json.loads(row["value"]) for row in rows(_TAGS)},
+        segments=frozenset(row["segment"] for row in rows(_SEGMENTS)),
+        joined_at=joined[0] if joined else None,
+    )

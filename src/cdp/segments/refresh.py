@@ -1,0 +1,376 @@
+"""Keep memberships and tag values true: after every batch, when time passes, when rules change.
+
+    lock ─► catch up the mirror ─► who was touched ─► evaluate in order ─► ledger ─► mirror
+
+The ledger in Postgres is written in one transaction together with how far it has come, under a lock
+that this transaction holds; DuckDB commits after it. So a crash at any point either leaves nothing,
+or a ledger whose mirror catches up at the next refresh: no change is lost or told twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import psycopg
+import sqlalchemy as sa
+
+from cdp.errors import Conflict, Unavailable
+from cdp.runtime.logs import get_logger
+from cdp.segments import mirror_engine as mirror
+from cdp.segments import segments_store, tags_store
+from cdp.segments.definitions import Definition, UnitName, find_users
+from cdp.segments.evaluation_engine import Evaluator
+from cdp.segments.membership_store import (
+    LedgerDiffers,
+    RefreshHead,
+    Touched,
+    move_head,
+    read_head,
+    read_touched,
+    take_refresh_lock,
+    write_membership_changes,
+    write_tag_changes,
+)
+from cdp.segments.mirror_engine import Applied, Duck
+from cdp.segments.parse import NormaliseIdentifier, parse_rule
+from cdp.segments.refresh_plan import Evaluation, plan_refresh
+from cdp.segments.rules import Rule
+from cdp.storage.database import Database, Driver, driver
+
+_log = get_logger(__name__)
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_RETRY_FAILED_AFTER = timedelta(minutes=1)
+_BUSY_PAUSE = 0.02
+
+Outcome = Literal["refreshed", "nothing_to_do", "behind", "busy"]
+
+
+class Engine(Protocol):
+    """What a refresh needs of the analytics engine: the single writer's transaction."""
+
+    def write(self) -> Any: ...
+
+    def applied_seq(self) -> int: ...
+
+    def as_of(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What one refresh came to."""
+
+    outcome: Outcome
+    """``behind``: DuckDB has not come as far as the ledger; ``busy``: another evaluator works."""
+    reached: Applied
+    """The batch up to which memberships and tag values are now true, and what that means."""
+    changes: int = 0
+    evaluated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    version: int
+    retry_at: datetime
+
+
+class UnitFailed(Exception):
+    """A unit's rule could not be evaluated; the others go on without it."""
+
+    def __init__(self, definition: Definition, reason: str) -> None:
+        super().__init__(f"{definition.kind} {definition.key}: {reason}")
+        self.definition = definition
+        self.reason = reason
+
+
+class Refresher:
+    """Evaluates segments and tags. Any number may run, in any process: one works at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        engine: Engine,
+        *,
+        timezone: str,
+        time_seconds: float,
+        normalise: NormaliseIdentifier | None = None,
+        before_mirror_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``time_seconds``: how often rules that move with time are evaluated for everybody.
+
+        ``before_mirror_commit`` is called between the two commits, where tests let things die.
+        """
+        self._database = database
+        self._engine = engine
+        self._timezone = timezone
+        self._time_interval = timedelta(seconds=time_seconds)
+        self._normalise = normalise
+        self._before_mirror_commit = before_mirror_commit
+        self._time_evaluated_at: datetime | None = None
+        self._failed: dict[UnitName, _Failure] = {}
+        self._moved = threading.Condition()
+        self._reached = mirror.NOTHING_APPLIED
+
+    def refresh(self, now: datetime) -> Refreshed:
+        """Bring memberships and tag values to what the rules say at ``now`` of everything that
+
+        DuckDB holds. Returns at once when another evaluator works.
+        """
+        result = self._attempt(now)
+        with self._moved:
+            if result.outcome != "behind" and result.reached.seq >= self._reached.seq:
+                self._reached = result.reached
+                self._moved.notify_all()
+        return result
+
+    def refresh_until_done(self, now: Callable[[], datetime], *, seconds: float) -> Refreshed:
+        """Refresh, waiting up to ``seconds`` for another evaluator to finish."""
+        end = time.monotonic() + seconds
+        while True:
+            result = self.refresh(now())
+            if result.outcome != "busy" or time.monotonic() > end:
+                return result
+            time.sleep(_BUSY_PAUSE)
+
+    def retire(
+        self,
+        name: UnitName,
+        now: Callable[[], datetime],
+        record: Callable[[Driver], None],
+        *,
+        seconds: float,
+    ) -> bool:
+        """Let everybody leave a segment or lose a tag, and delete its definition.
+
+        ``record`` writes it down in the same transaction. Return whether it existed. Raises
+        ``Conflict`` while another definition refers to it, ``Unavailable`` when another evaluator
+        works for longer than ``seconds``.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            existed = self._retire(name, now(), record)
+            if existed is not None:
+                return existed
+            if time.monotonic() > end:
+                raise Unavailable("busy", "segments are being evaluated; try again soon")
+            time.sleep(_BUSY_PAUSE)
+
+    def is_time_due(self, now: datetime) -> bool:
+        """Whether rules that move with time are to be evaluated again."""
+        last = self._time_evaluated_at
+        return last is None or now - last >= self._time_interval
+
+    def positions(self, log: str) -> dict[int, int]:
+        """Return, per partition of ``log``, the offset below which everything is evaluated."""
+        return dict(self._reached.positions.get(log, {}))
+
+    def as_of(self) -> datetime | None:
+        """The time up to which every event is in memberships and tag values."""
+        as_of = self._engine.as_of()
+        return as_of if self._reached.seq >= self._engine.applied_seq() else self._reached.as_of
+
+    def wait_for(self, seq: int, seconds: float) -> bool:
+        """Wait until everything up to the batch ``seq`` is evaluated; return whether it is."""
+        with self._moved:
+            return self._moved.wait_for(lambda: self._reached.seq >= seq, seconds)
+
+    def failing(self) -> frozenset[UnitName]:
+        """Return the units whose evaluation failed and is to be tried again."""
+        return frozenset(self._failed)
+
+    def _attempt(self, now: datetime) -> Refreshed:
+        """Refresh; leave out, and come back to, units that fail, so that they stop nobody else."""
+        while True:
+            try:
+                return self._refresh_once(now)
+            except UnitFailed as failure:
+                definition = failure.definition
+                _log.error(
+                    "evaluation_failed",
+                    kind=definition.kind,
+                    key=definition.key,
+                    reason=failure.reason,
+                )
+                retry_at = now + _RETRY_FAILED_AFTER
+                self._failed[definition.name] = _Failure(definition.version, retry_at)
+            except LedgerDiffers:
+                _log.error("mirror_differs_from_ledger")
+                with self._engine.write() as duck:
+                    mirror.clear(duck)
+                return Refreshed("behind", self._reached)
+
+    @contextmanager
+    def _transactions(self) -> Iterator[tuple[Duck, Driver]]:
+        """Both transactions: Postgres commits first, DuckDB after it."""
+        with self._engine.write() as duck:
+            with self._database.transaction() as connection:
+                yield duck, driver(connection)
+            self._before_mirror_commit()
+
+    def _refresh_once(self, now: datetime) -> Refreshed:
+        with self._transactions() as (duck, tx):
+            is_evaluator = take_refresh_lock(tx)
+            # Read after the lock: until then another evaluator may move it.
+            head = read_head(tx)
+            mirror.catch_up(duck, self._database.libpq_url, head.change_no, head.seq)
+            applied = mirror.read_applied(duck)
+            if applied.seq < head.seq:
+                return Refreshed("behind", applied)
+            if not is_evaluator:
+                is_all = applied.seq == head.seq
+                return Refreshed("busy", applied if is_all else self._reached)
+            return self._evaluate(duck, tx, head, applied, now)
+
+    def _evaluate(
+        self, duck: Duck, tx: Driver, head: RefreshHead, applied: Applied, now: datetime
+    ) -> Refreshed:
+        definitions = read_definitions(tx)
+        mirror.write_segments(duck, segments_store.list_segments(tx))
+        touched = read_touched(tx, head.seq, applied.seq)
+        # A clock that was turned back must not make anything come true twice.
+        now = max(now, head.evaluated_at or now)
+        evaluator = Evaluator(
+            duck, now=now, timezone=self._timezone, read_rule=self._rule_reader(definitions)
+        )
+        time_is_due = self.is_time_due(now)
+        count = evaluator.touch(touched, head.evaluated_at or EARLIEST)
+        skipped = self._skip(definitions, now)
+        plan = plan_refresh(
+            definitions,
+            any_touched=count > 0,
+            time_is_due=time_is_due,
+            all_touched=not touched.is_complete,
+            skipped=skipped,
+        )
+        for evaluation in plan:
+            self._evaluate_unit(evaluator, tx, evaluation)
+        changes = _write_changes(duck, tx, evaluator, head, applied.seq, now)
+        _mark_evaluated(tx, plan, skipped)
+        if time_is_due:
+            self._time_evaluated_at = now
+        outcome: Outcome = "refreshed" if plan else "nothing_to_do"
+        return Refreshed(outcome, applied, changes, len(plan))
+
+    def _evaluate_unit(self, evaluator: Evaluator, tx: Driver, evaluation: Evaluation) -> None:
+        definition = evaluation.definition
+        try:
+            evaluator.open_scope(evaluation.dependencies)
+            if definition.kind == "segment":
+                evaluator.evaluate_segment(evaluation)
+                return
+            manual = None
+            if "manual" in definition.document:
+                nodes = None if evaluation.whole else evaluator.read_scope_nodes()
+                manual = tags_store.read_manual_values(tx, definition.key, nodes)
+            evaluator.evaluate_tag(evaluation, manual)
+        except (psycopg.Error, sa.exc.SQLAlchemyError):
+            raise
+        except Exception as error:
+            raise UnitFailed(definition, type(error).__name__) from error
+        self._failed.pop(definition.name, None)
+
+    def _retire(
+        self, name: UnitName, now: datetime, record: Callable[[Driver], None]
+    ) -> bool | None:
+        with self._transactions() as (duck, tx):
+            if not take_refresh_lock(tx):
+                return None
+            head = read_head(tx)
+            mirror.catch_up(duck, self._database.libpq_url, head.change_no, head.seq)
+            segments_store.lock_definitions(tx)
+            definitions = read_definitions(tx)
+            found = {each.name: each for each in definitions}.get(name)
+            if found is None:
+                return False
+            _require_unused(name, definitions)
+            record(tx)
+            evaluator = Evaluator(
+                duck, now=now, timezone=self._timezone, read_rule=self._rule_reader([])
+            )
+            evaluator.touch(Touched([], [], True), now)
+            evaluator.open_scope(())
+            evaluation = Evaluation(found, True, "definition", frozenset())
+            if name.kind == "segment":
+                evaluator.empty_segment(evaluation)
+                segments_store.delete_segment(tx, name.key)
+                mirror.write_segments(duck, segments_store.list_segments(tx))
+            else:
+                evaluator.empty_tag(evaluation)
+                tags_store.delete_tag(tx, name.key)
+            _write_changes(duck, tx, evaluator, head, head.seq, head.evaluated_at)
+            return True
+
+    def _rule_reader(self, definitions: list[Definition]) -> Callable[[Any], Rule]:
+        tags = {each.key for each in definitions if each.kind == "tag"}
+
+        def read_rule(document: Any) -> Rule:
+            return parse_rule(document, known_tags=tags, normalise=self._normalise)
+
+        return read_rule
+
+    def _skip(self, definitions: list[Definition], now: datetime) -> frozenset[UnitName]:
+        """Return the failed units whose time to be tried again has not come."""
+        versions = {each.name: each.version for each in definitions}
+        self._failed = {
+            name: failure
+            for name, failure in self._failed.items()
+            if versions.get(name) == failure.version and now < failure.retry_at
+        }
+        return frozenset(self._failed)
+
+
+def read_definitions(connection: Driver) -> list[Definition]:
+    """Return the newest definition of every segment and tag."""
+    segments = [each.definition for each in segments_store.list_segments(connection)]
+    return segments + [each.definition for each in tags_store.list_tags(connection)]
+
+
+def _require_unused(name: UnitName, definitions: list[Definition]) -> None:
+    users = find_users(name, definitions)
+    if users:
+        named = ", ".join(f"{user.kind} {user.key}" for user in users)
+        raise Conflict(
+            f"{name.kind}_in_use",
+            f"{name.kind} {name.key} is used by {named}; change them first",
+            details={"used_by": [user._asdict() for user in users]},
+        )
+
+
+def _write_changes(
+    duck: Duck,
+    tx: Driver,
+    evaluator: Evaluator,
+    head: RefreshHead,
+    seq: int,
+    evaluated_at: datetime | None,
+) -> int:
+    """Write the changes into the ledger, move its head, and say so in the mirror."""
+    memberships, tags = evaluator.number_changes(head.change_no)
+    write_membership_changes(tx, memberships)
+    write_tag_changes(tx, tags)
+    count: int = memberships.num_rows + tags.num_rows
+    moved = replace(head, seq=seq, change_no=head.change_no + count, evaluated_at=evaluated_at)
+    if moved != head:
+        move_head(tx, moved)
+        mirror.mark_mirror(duck, moved.change_no, moved.seq)
+    return count
+
+
+def _mark_evaluated(tx: Driver, plan: list[Evaluation], skipped: frozenset[UnitName]) -> None:
+    for evaluation in plan:
+        definition = evaluation.definition
+        if evaluation.whole and definition.is_behind:
+            _store_of(definition.name).mark_evaluated(tx, definition.key, definition.version)
+    # What was left out must be looked at for everybody when it is tried again.
+    for name in skipped:
+        _store_of(name).mark_evaluated(tx, name.key, 0)
+
+
+def _store_of(name: UnitName) -> Any:
+    return segments_store if name.kind == "segment" else tags_store

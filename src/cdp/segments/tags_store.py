@@ -1,0 +1,156 @@
+"""Tag definitions and values set by hand, in Postgres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cdp.segments.definitions import Definition
+from cdp.storage.database import Driver
+
+_COLUMNS = """key, name, category, type, definition, version, evaluated_version, first_change_no,
+              created_at, updated_at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag as stored. ``document`` is its definition as it was written."""
+
+    key: str
+    name: str
+    category: str
+    type: str
+    document: Any
+    version: int
+    evaluated_version: int
+    first_change_no: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def definition(self) -> Definition:
+        return Definition("tag", self.key, self.document, self.version, self.evaluated_version)
+
+
+@dataclass(frozen=True, slots=True)
+class TagChange:
+    """A value that a profile's tag took; ``None`` where it lost the tag."""
+
+    change_no: int
+    profile_id: str
+    value: Any
+    at: datetime
+    cause: str
+    version: int
+
+
+def list_tags(connection: Driver, *, limit: int | None = None, after: str = "") -> list[Tag]:
+    """Return the tags by key, after the key ``after``; all of them without ``limit``."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM tags WHERE key > %s ORDER BY key LIMIT %s", (after, limit)
+    )
+    return [Tag(*row) for row in rows]
+
+
+def find_tag(connection: Driver, key: str) -> Tag | None:
+    """Return the tag ``key``, if there is one."""
+    row = connection.execute(f"SELECT {_COLUMNS} FROM tags WHERE key = %s", (key,)).fetchone()
+    return None if row is None else Tag(*row)
+
+
+def create_tag(
+    connection: Driver,
+    *,
+    key: str,
+    name: str,
+    category: str,
+    type: str,
+    document: Any,
+    now: datetime,
+) -> Tag | None:
+    """Store a new tag; ``None`` when the key is taken."""
+    row = connection.execute(
+        f"""INSERT INTO tags (key, name, category, type, definition, version, first_change_no,
+                              created_at, updated_at)
+            SELECT %s, %s, %s, %s, %s::json,
+                   1 + coalesce((SELECT max(version) FROM tag_changes WHERE key = %s), 0),
+                   change_no, %s, %s
+              FROM refresh_head
+                ON CONFLICT (key) DO NOTHING
+         RETURNING {_COLUMNS}""",
+        (key, name, category, type, json.dumps(document), key, now, now),
+    ).fetchone()
+    return None if row is None else Tag(*row)
+
+
+def update_tag(
+    connection: Driver,
+    key: str,
+    *,
+    name: str,
+    category: str,
+    type: str,
+    document: Any,
+    now: datetime,
+) -> Tag | None:
+    """Store a new version; ``None`` when there is no such tag."""
+    row = connection.execute(
+        f"""UPDATE tags SET name = %s, category = %s, type = %s, definition = %s::json,
+                            version = version + 1, updated_at = %s
+             WHERE key = %s
+         RETURNING {_COLUMNS}""",
+        (name, category, type, json.dumps(document), now, key),
+    ).fetchone()
+    return None if row is None else Tag(*row)
+
+
+def delete_tag(connection: Driver, key: str) -> bool:
+    """Remove the definition and what was set by hand. Return whether it existed."""
+    connection.execute("DELETE FROM manual_tag_values WHERE key = %s", (key,))
+    return connection.execute("DELETE FROM tags WHERE key = %s", (key,)).rowcount == 1
+
+
+def mark_evaluated(connection: Driver, key: str, version: int) -> None:
+    """Write down which version the values follow."""
+    connection.execute("UPDATE tags SET evaluated_version = %s WHERE key = %s", (version, key))
+
+
+def write_manual_values(
+    connection: Driver, key: str, values: Sequence[tuple[int, Any]], now: datetime
+) -> None:
+    """Set the values of nodes by hand (``None`` removes), and have the tag evaluated anew."""
+    newest = dict(values)
+    connection.execute(
+        """INSERT INTO manual_tag_values (key, node_id, value, at)
+           SELECT %s, node_id, value, %s
+             FROM unnest(%s::bigint[], %s::text[]::json[]) AS given (node_id, value)
+               ON CONFLICT (key, node_id) DO UPDATE
+              SET value = excluded.value, at = excluded.at""",
+        (key, now, list(newest), [json.dumps(value) for value in newest.values()]),
+    )
+    connection.execute("UPDATE tags SET evaluated_version = 0 WHERE key = %s", (key,))
+
+
+def read_manual_values(
+    connection: Driver, key: str, nodes: Iterable[int] | None
+) -> tuple[list[int], list[str], list[datetime]]:
+    """Return node ids, values as JSON and times set by hand, of all nodes or of ``nodes``."""
+    rows = connection.execute(
+        """SELECT node_id, value::text, at FROM manual_tag_values
+            WHERE key = %s AND (%s::bigint[] IS NULL OR node_id = ANY(%s::bigint[]))""",
+        (key, None if nodes is None else list(nodes), [] if nodes is None else list(nodes)),
+    ).fetchall()
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+def list_tag_changes(connection: Driver, key: str, *, after: int, limit: int) -> list[TagChange]:
+    """Return changes of a tag's values in order, after the change ``after``."""
+    rows = connection.execute(
+        """SELECT change_no, profile_id, value, at, cause, version FROM tag_changes
+            WHERE key = %s AND change_no > %s ORDER BY change_no LIMIT %s""",
+        (key, after, limit),
+    )
+    return [TagChange(*row) for row in rows]
