@@ -1,7 +1,8 @@
 """Appends under way, bounded in bytes and in time, whatever the log behind does or fails to do.
 
 A caller always gets its answer: a full backlog refuses at once, and an append that the log has
-not acknowledged in time fails, even when the client library or the server hangs.
+not acknowledged in time fails, even when the client library or the server hangs. Once the log has
+proved to be away, one append at a time tries it and the others are refused at once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from cdp.log.port import LogUnavailable, NewRecord
+from cdp.runtime.logs import get_logger
 
 _LOOK_EVERY_SECONDS = 0.5
+
+_log = get_logger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +47,7 @@ class Backlog:
         # Ordered by deadline, because the timeout is the same for all.
         self._open: dict[Append, None] = {}
         self._bytes = 0
+        self._away: str | None = None
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="log-backlog", daemon=True).start()
 
@@ -68,6 +73,8 @@ class Backlog:
     def _refuse(self, size: int) -> LogUnavailable | None:
         if self._closed.is_set():
             return LogUnavailable("the log is closed")
+        if self._away is not None and self._open:
+            return LogUnavailable(self._away)
         # A single append may be larger than the bound, or it could never be taken.
         if self._bytes and self._bytes + size > self._max_bytes:
             return LogUnavailable("too many events are waiting for the log")
@@ -75,12 +82,21 @@ class Backlog:
 
     def settle(self, append: Append, offsets: list[int]) -> None:
         """Answer that the records are durable. Does nothing when the time had run out."""
+        if self._away is not None:
+            self._away = None
+            _log.info("log_is_back")
         if self._take(append):
             append.future.set_result(offsets)
 
-    def fail(self, append: Append, reason: str) -> None:
-        """Answer that the log could not take the records."""
+    def fail(self, append: Append, reason: str, *, is_away: bool = True) -> None:
+        """Answer that the log could not take the records.
+
+        ``is_away`` is whether it would have taken no others either.
+        """
         if self._take(append):
+            if is_away and self._away is None and not self._closed.is_set():
+                self._away = reason
+                _log.warning("log_is_away", reason=reason)
             append.future.set_exception(LogUnavailable(reason))
 
     def close(self, timeout_seconds: float) -> None:

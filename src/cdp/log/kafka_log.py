@@ -7,15 +7,15 @@ the order of calls is the order in the log, also when a send had to be repeated.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RetriableError
 
 from cdp.errors import SetupError
 from cdp.log.backlog import Append, Backlog
@@ -35,6 +35,7 @@ _BACKLOG_BYTES = 64 * 1024 * 1024
 _REQUEST_TIMEOUT_MS = 5000
 _DELIVERY_TIMEOUT_MS = 7500
 _APPEND_TIMEOUT_SECONDS = 8.0
+_ASK_SECONDS = 1.0
 # Records that wait while their partition's last batch is on its way travel together.
 _BATCH_BYTES = 1024 * 1024
 
@@ -83,8 +84,7 @@ class KafkaLog:
         wanted = {
             TopicPartition(self._topic, p): OffsetSpec.LATEST for p in range(self._partitions)
         }
-        with self._asking():
-            found = self._admin.list_partition_offsets(wanted, timeout_ms=3000)
+        found = self._ask(lambda: self._admin.list_partition_offsets(wanted, timeout_ms=2000))
         return {partition.partition: int(at.offset) for partition, at in found.items()}
 
     def drop_before(self, written_before: datetime, positions: Mapping[int, int]) -> int:
@@ -92,8 +92,7 @@ class KafkaLog:
         return 0
 
     def check(self) -> None:
-        with self._asking():
-            self._admin.describe_cluster()
+        self._ask(self._admin.describe_cluster)
 
     def close(self) -> None:
         self._backlog.close(_APPEND_TIMEOUT_SECONDS)
@@ -101,13 +100,17 @@ class KafkaLog:
         self._reader.close()
         self._admin.close()
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """Ask through the admin client, which notices only by failing that a broker was away."""
+        give_up_at = time.monotonic() + _ASK_SECONDS
         with self._admin_lock:
-            try:
-                yield
-            except (KafkaError, OSError) as error:
-                raise LogUnavailable(describe(error)) from error
+            while True:
+                try:
+                    return question()
+                except (KafkaError, OSError) as error:
+                    if not isinstance(error, RetriableError) or time.monotonic() > give_up_at:
+                        raise LogUnavailable(describe(error)) from error
+                time.sleep(0.05)
 
     def _send(self, append: Append) -> None:
         pending = _Pending(self._backlog, append)
@@ -146,7 +149,10 @@ class _Pending:
             self._backlog.settle(self._append, self._offsets)
 
     def fail(self, error: BaseException) -> None:
-        self._backlog.fail(self._append, describe(error))
+        # What is not worth a repetition, such as a record that is too large, is this append's
+        # own trouble.
+        is_away = isinstance(error, RetriableError)
+        self._backlog.fail(self._append, describe(error), is_away=is_away)
 
 
 def _open_producer(options: Mapping[str, Any], max_bytes: int) -> KafkaProducer:

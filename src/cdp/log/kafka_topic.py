@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -53,7 +54,9 @@ def max_message_bytes(settings: Settings) -> int:
 
 def open_admin(settings: Settings) -> KafkaAdminClient:
     """Connect; raise ``SetupError`` with one line when no broker answers."""
-    options = read_options(settings)
+    options = read_options(settings) | {"reconnect_backoff_max_ms": 200}
+    # It repeats a lost connection many times a second; what matters is raised and logged here.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         return KafkaAdminClient(**options, request_timeout_ms=5000)
     except (KafkaError, OSError, ValueError) as error:

@@ -112,7 +112,8 @@ class Appender:
                 # Whatever it was, the next caller must still find somebody at work.
                 _log.warning("log_append_failed", error=describe(error))
                 self._disconnect()
-                self._fail(group, describe(error))
+                for append in group:
+                    self._backlog.fail(append, describe(error), is_away=False)
         self._disconnect()
 
     def _take_group(self) -> list[Append] | None:
@@ -165,27 +166,21 @@ class Appender:
             self._disconnect()
             self._wait_or_fail(group, describe(error))
             return None
-        if self._away_since is not None:
-            _log.info("log_is_back", away_seconds=round(time.monotonic() - self._away_since, 1))
-            self._away_since = None
+        self._away_since = None
         return self._connection
 
     def _wait_or_fail(self, group: list[Append], reason: str) -> None:
+        """Try again later: the backlog fails what waits too long, and then lets one try alone."""
         current = time.monotonic()
         if self._away_since is None:
             self._away_since = current
-            _log.warning("log_is_away", error=reason)
         if current - self._away_since > APPEND_TIMEOUT_SECONDS or self._is_closed:
-            # Away for long: answer at once instead of letting everybody wait in vain.
-            self._fail(group, reason)
+            for append in group:
+                self._backlog.fail(append, reason)
         else:
             with self._has_work:
                 self._waiting.extendleft(reversed(group))
         time.sleep(_RETRY_SECONDS)
-
-    def _fail(self, group: list[Append], reason: str) -> None:
-        for append in group:
-            self._backlog.fail(append, reason)
 
     def _make_partitions(self) -> None:
         # By the calendar, not by time run: a machine may have slept over midnight.

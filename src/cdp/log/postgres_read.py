@@ -17,7 +17,7 @@ _MAX_ROWS_PER_PARTITION = 4000
 
 # Takes from every partition about the same number of bytes, a prefix of each, in one snapshot.
 # The first record of all is taken whatever its size.
-_READ = """
+READ = """
 SELECT partition, record_offset, written_at, headers, value
   FROM (SELECT r.*, sum(size) OVER (ORDER BY bytes_until, r.partition) AS total
           FROM unnest(%b::int[], %b::bigint[]) AS wanted(partition, position)
@@ -70,7 +70,7 @@ class Reader:
 def _select(conn: Driver, positions: Mapping[int, int], max_bytes: int) -> list[Record]:
     with conn.cursor(binary=True) as cursor:
         cursor.execute(
-            _READ,
+            READ,
             (
                 list(positions),
                 list(positions.values()),
