@@ -155,6 +155,7 @@ def observe(event: Event) -> Observation:
         event.message_id,
         event.source.number,
         trusted=not event.source.is_public,
+        received_at=event.received_at,
     )
 
 
@@ -176,8 +177,8 @@ def read_report(event: Event, node: int | None, currency: str) -> PlacedReport |
 def count(work: Work) -> Counter[outcomes.OutcomeKey]:
     """Count the outcomes of ``work`` per source and minute of receipt."""
     counts: Counter[outcomes.OutcomeKey] = Counter()
-    for outcome, events in (("stored", work.fresh), ("duplicate", work.duplicates)):
-        _count_events(counts, outcome, events)
+    _count_events(counts, "stored", work.fresh)
+    _count_events(counts, "duplicate", work.duplicates)
     for refused in work.batch.rejected:
         counts[refused.source_id, outcomes.minute_of(refused.received_at), "rejected"] += 1
     return counts

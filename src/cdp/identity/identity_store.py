@@ -10,12 +10,9 @@ transaction again.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-
-from psycopg.types.json import Jsonb
 
 from cdp.identity.components_store import group_nodes, read_components
 from cdp.identity.known import Known
@@ -34,29 +31,12 @@ from cdp.identity.partition_store import bump_profiles, find_touched
 from cdp.identity.profile_id import make_profile_id
 from cdp.identity.recompute import News, Recomputed, recompute
 from cdp.identity.resolve import LinkFact
-from cdp.identity.rules import Rules, default_rules, read_rules
+from cdp.identity.rules import Rules
+from cdp.identity.rules_store import ensure_salt as ensure_salt
 from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting, Sightings, sum_links, sum_up
 from cdp.model import Identifier, Observation
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
-
-
-def ensure_salt(conn: Driver) -> bytes:
-    """Return the workspace's salt behind profile ids; the first caller makes it."""
-    conn.execute(
-        """INSERT INTO workspace (name, value) VALUES ('profile_salt', %s)
-           ON CONFLICT (name) DO NOTHING""",
-        (Jsonb(secrets.token_hex(32)),),
-    )
-    row = conn.execute("SELECT value FROM workspace WHERE name = 'profile_salt'").fetchone()
-    assert row is not None
-    return bytes.fromhex(row[0])
-
-
-def load_rules(conn: Driver, country: str) -> Rules:
-    """Return the workspace's identity rules, or the default ones for ``country``."""
-    row = conn.execute("SELECT value FROM workspace WHERE name = 'identity_rules'").fetchone()
-    return default_rules(country) if row is None else read_rules(row[0])
 
 
 class IdentityStore:
@@ -66,6 +46,10 @@ class IdentityStore:
         self._rules = rules
         self._salt = salt
         self._known = Known()
+
+    def forget(self) -> None:
+        """Drop everything that is remembered; the next batch asks the database again."""
+        self._known.forget()
 
     def apply(
         self,

@@ -32,6 +32,12 @@ def read_component_links(conn: Driver, component_ids: Iterable[int]) -> list[Lin
     return [_read_row(row) for row in rows]
 
 
+def read_all_links(conn: Driver) -> list[LinkFact]:
+    """Return every link that still stands."""
+    rows = conn.execute(f"SELECT {_COLUMNS} FROM links WHERE retracted_at IS NULL").fetchall()
+    return [_read_row(row) for row in rows]
+
+
 def write_links(
     conn: Driver, sightings: Iterable[LinkSighting], components: Mapping[LinkKey, int]
 ) -> dict[LinkKey, LinkFact]:

@@ -102,7 +102,7 @@ class Rules(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def read_rules(document: Any) -> Rules:
+def parse_rules(document: Any) -> Rules:
     """Read a document; raises ``pydantic.ValidationError`` that names the wrong member."""
     return Rules.model_validate(document)
 
@@ -150,4 +150,4 @@ def default_rules(country: str = "CN") -> Rules:
         "android_id": {"priority": 92, "normalise": "lower", **device},
         "imei": {"priority": 92, **device},
     }  # fmt: skip
-    return read_rules({"version": 1, "country": country, "types": documents})
+    return parse_rules({"version": 1, "country": country, "types": documents})

@@ -1,0 +1,109 @@
+"""The whole partition from the link facts alone, to compare with the one kept up to date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cdp.identity.components_store import group_nodes
+from cdp.identity.links_store import read_all_links
+from cdp.identity.nodes_store import SHARED
+from cdp.identity.resolve import Assignment, LinkFact, Node, ProfileKey, Resolution, resolve
+from cdp.identity.rules import Rules
+from cdp.model import Identifier
+from cdp.storage.database import Driver
+
+Owner = tuple[str, str, str]
+"""Type, value and variant of the node that names a profile."""
+OwnedSpan = tuple[datetime | None, datetime | None, Owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Who is who, told by identifiers instead of numbers, so that two databases compare."""
+
+    owners: dict[Identifier, tuple[OwnedSpan, ...]]
+    joined_at: dict[Owner, datetime | None]
+    refusals: frozenset[tuple[Identifier, Identifier, str, datetime]]
+
+
+def recompute_all(conn: Driver, rules: Rules) -> Partition:
+    """Return the partition that the link facts come to under ``rules``, from scratch."""
+    nodes = {
+        row[0]: Node(*row)
+        for row in conn.execute(
+            "SELECT node_id, type, value, first_seen FROM nodes WHERE variant = ''"
+        )
+    }
+    links = read_all_links(conn)
+    whole = resolve_all(nodes, links, rules)
+    return _describe(nodes, whole)
+
+
+def resolve_all(nodes: dict[int, Node], links: list[LinkFact], rules: Rules) -> list[Resolution]:
+    """Resolve every component of a graph. Pure."""
+    component_of = {node_id: node_id for node_id in nodes}
+    component_of.update(group_nodes([link.node_ids for link in links], component_of))
+    members: dict[int, list[Node]] = {}
+    for node_id, component in component_of.items():
+        members.setdefault(component, []).append(nodes[node_id])
+    facts: dict[int, list[LinkFact]] = {}
+    for link in links:
+        facts.setdefault(component_of[link.node_ids[0]], []).append(link)
+    return [resolve(found, facts.get(c, ()), rules) for c, found in members.items()]
+
+
+def read_partition(conn: Driver) -> Partition:
+    """Return the partition as it is stored."""
+    owners: dict[Identifier, list[OwnedSpan]] = {}
+    for row in conn.execute(
+        """SELECT n.type, n.value, nullif(s.since, '-infinity'), nullif(s.until, 'infinity'),
+                  o.type, o.value, o.variant
+             FROM node_profiles s
+             JOIN nodes n ON n.node_id = s.node_id AND n.variant = ''
+             JOIN nodes o ON o.node_id = s.profile_no
+            ORDER BY s.node_id, s.since"""
+    ):
+        spans = owners.setdefault(Identifier(row[0], row[1]), [])
+        spans.append((row[2], row[3], (row[4], row[5], row[6])))
+    joined_at = {
+        (row[0], row[1], row[2]): row[3]
+        for row in conn.execute(
+            """SELECT o.type, o.value, o.variant, p.joined_at
+                 FROM profiles p JOIN nodes o ON o.node_id = p.profile_no"""
+        )
+    }
+    refusals = frozenset(
+        (Identifier(row[0], row[1]), Identifier(row[2], row[3]), row[4], row[5])
+        for row in conn.execute(
+            """SELECT a.type, a.value, b.type, b.value, r.reason, r.at
+                 FROM refusals r
+                 JOIN nodes a ON a.node_id = r.node_a JOIN nodes b ON b.node_id = r.node_b"""
+        )
+    )
+    return Partition({key: tuple(spans) for key, spans in owners.items()}, joined_at, refusals)
+
+
+def _describe(nodes: dict[int, Node], resolutions: list[Resolution]) -> Partition:
+    def name(node_id: int) -> Identifier:
+        return Identifier(nodes[node_id].type, nodes[node_id].value)
+
+    def owner(key: ProfileKey) -> Owner:
+        return (*name(key.node_id), SHARED if key.shared else "")
+
+    def span(part: Assignment) -> OwnedSpan:
+        return part.since, part.until, owner(part.profile)
+
+    return Partition(
+        {
+            name(node_id): tuple(span(part) for part in parts)
+            for found in resolutions
+            for node_id, parts in found.assignments.items()
+        },
+        {owner(key): at for found in resolutions for key, at in found.joined_at.items()},
+        frozenset(
+            (name(refusal.strong), name(refusal.weak), refusal.reason, refusal.at)
+            for found in resolutions
+            for refusal in found.refusals
+        ),
+    )
