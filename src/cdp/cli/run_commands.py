@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command("serve")(_serve)
     app.command("worker")(_worker)
     app.command("migrate")(_migrate)
+    app.command("credentials")(_credentials)
     app.command("doctor")(_doctor)
 
 
@@ -58,6 +59,13 @@ def _migrate(as_json: JsonFlag = False) -> None:
     from cdp.cli.serve import run_migrations
 
     print_record({"migrated": run_migrations(_with_logs(read_settings()))}, as_json=as_json)
+
+
+def _credentials(as_json: JsonFlag = False) -> None:
+    """Make the first source and token where `cdp up` does not run; print them, now and later."""
+    from cdp.cli.serve import make_credentials
+
+    print_record(make_credentials(_with_logs(read_settings()))._asdict(), as_json=as_json)
 
 
 def _doctor(as_json: JsonFlag = False) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import uvicorn
 
+from cdp.credentials_store import ensure_credentials
 from cdp.errors import SetupError
 from cdp.preflight import (
     bring_schema,
@@ -17,6 +18,7 @@ from cdp.preflight import (
     require_log,
     require_schema,
 )
+from cdp.runtime.credentials import Credentials
 from cdp.runtime.embedded_postgres import EmbeddedPostgres
 from cdp.runtime.logs import configure_logs
 from cdp.runtime.run_folder import claim_folder
@@ -88,6 +90,18 @@ def run_migrations(settings: Settings) -> str:
     with _some_database(settings) as url, reach_database(url) as database:
         bring_schema(database)
         return database.engine.url.render_as_string(hide_password=True)
+
+
+def make_credentials(settings: Settings) -> Credentials:
+    """Return the first source's key and token, made when missing, and keep them in their file."""
+    url = settings.url or settings.public_url or f"http://{settings.host}:{settings.port}"
+    with reach_database(find_database_url(settings)) as database:
+        require_schema(database)
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"cannot make {settings.data_dir}: {error.strerror}") from error
+        return ensure_credentials(database, settings.data_dir, url.rstrip("/"))
 
 
 def _prepare(settings: Settings) -> Settings:
