@@ -127,7 +127,7 @@ class PackingWriter:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if not waiting:
             return
-        records, places = _pack(waiting)
+        records, places = pack([request for request, _ in waiting])
         loop = asyncio.get_running_loop()
         try:
             appended = self.log.append(records)
@@ -156,10 +156,10 @@ _Bin = tuple[int, str, Kind]
 """What a record holds together: partition, source, kind."""
 
 
-def _pack(waiting: Sequence[_Waiting]) -> tuple[list[NewRecord], list[list[int]]]:
-    """Return the records, and per waiting request the numbers of those that hold its lines."""
+def pack(requests: Sequence[RequestLog]) -> tuple[list[NewRecord], list[list[int]]]:
+    """Return records, and per request the numbers of those that hold its lines. Pure."""
     bins: dict[_Bin, list[tuple[int, RequestLines]]] = {}
-    for number, (request, _) in enumerate(waiting):
+    for number, request in enumerate(requests):
         for partition, lines in request.events.items():
             entry = RequestLines(request.request_id, request.received_at, request.sent_at, lines)
             bins.setdefault((partition, request.source_id, "events"), []).append((number, entry))
@@ -170,7 +170,7 @@ def _pack(waiting: Sequence[_Waiting]) -> tuple[list[NewRecord], list[list[int]]
             place = (request.rejected_partition, request.source_id, "rejected")
             bins.setdefault(place, []).append((number, entry))  # type: ignore[arg-type]
     records: list[NewRecord] = []
-    places: list[list[int]] = [[] for _ in waiting]
+    places: list[list[int]] = [[] for _ in requests]
     for (partition, source_id, kind), entries in bins.items():
         for group in _cut(entries):
             for number, _ in group:

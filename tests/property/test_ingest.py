@@ -1,0 +1,167 @@
+"""Whatever arrives: nothing crashes, everything is counted once, and lines survive the log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdp.errors import BadRequest
+from cdp.identity.identifiers import identify as identify_claims
+from cdp.identity.rules import default_rules
+from cdp.ingest.body import inflate
+from cdp.ingest.lenient import needs_cleaning
+from cdp.ingest.parse import Judged, judge, open_batch, open_single
+from cdp.ingest.pixel import read_pixel
+from cdp.ingest.read_line import read_line
+from cdp.log.format import LoggedLine, RequestLines, pack_record, unpack_record
+from cdp.log.port import Record
+from cdp.model import Event, Source
+
+identify = partial(identify_claims, rules=default_rules("CN"))
+SOURCE = Source("src_1", 1, "shop", "web")
+RECEIVED = "2026-03-01T08:00:10.000Z"
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(alphabet=st.characters(codec=None), max_size=12),
+    st.sampled_from(["u1", "a1", "ann@example.com", "2026-03-01T08:00:00Z", "track", "page"]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+contexts = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("traits", "externalIds", "device", "consent", "cdp", "page"), values),
+)
+MEMBERS = (
+    "userId", "anonymousId", "previousId", "groupId", "messageId", "timestamp",
+    "originalTimestamp", "sentAt", "properties", "traits", "event", "name",
+)  # fmt: skip
+events = st.fixed_dictionaries(
+    {"type": st.sampled_from(["track", "identify", "page", "screen", "group", "alias", "x"])},
+    optional={
+        **dict.fromkeys(MEMBERS, values),
+        "context": st.one_of(contexts, values),
+    },
+)  # fmt: skip
+elements = st.one_of(events, values)
+
+
+def judge_body(body: bytes, route_type: str | None, partitions: int = 4) -> Judged | None:
+    try:
+        opened = open_batch(body) if route_type is None else open_single(body, wants_key=True)
+    except BadRequest:
+        return None
+    return judge(opened, route_type=route_type, partitions=partitions, max_event_bytes=2000)
+
+
+def read_all(judged: Judged) -> list[Event]:
+    read: list[Event] = []
+    for lines in judged.lines.values():
+        for ordinal, line in enumerate(lines):
+            found = read_line(
+                LoggedLine("src_1", "r", RECEIVED, None, ordinal, line), SOURCE, identify
+            )
+            assert isinstance(found, Event), (found, line)
+            read.append(found)
+    return read
+
+
+@given(st.binary(max_size=200), st.sampled_from([None, "track"]))
+def test_no_bytes_crash_the_door(body: bytes, route_type: str | None) -> None:
+    judged = judge_body(body, route_type)
+    if judged is not None:
+        read_all(judged)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"gzip", None, b"br"]))
+def test_no_bytes_crash_the_unpacking(body: bytes, encoding: bytes | None) -> None:
+    with contextlib.suppress(BadRequest):
+        assert len(inflate(body, encoding, 1000)) <= max(1000, len(body))
+
+
+@given(st.binary(max_size=200))
+def test_no_query_crashes_the_pixel(query: bytes) -> None:
+    judge_body(read_pixel(query), "page")
+
+
+@given(st.lists(elements, min_size=1, max_size=6))
+def test_every_element_is_taken_or_refused_once_and_what_is_taken_can_be_read(
+    batch: list[Any],
+) -> None:
+    # As Python's own encoder writes it: NaN, lone surrogates, integers of any size included.
+    judged = judge_body(json.dumps({"batch": batch}).encode(), None)
+    assert judged is not None
+    taken = sum(map(len, judged.lines.values()))
+    assert taken == judged.accepted
+    assert taken + len(judged.rejected) == len(batch)
+    refused = [one.index for one in judged.rejected]
+    assert refused == sorted(set(refused))
+    for event in read_all(judged):
+        for part in (event.properties, event.context):
+            assert isinstance(strictly(part), dict)
+        json.dumps(dict(event.traits), allow_nan=False).encode()
+
+
+def strictly(data: bytes) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    assert not needs_cleaning(data) or b"\\ud" in data.lower()
+    found = json.loads(data, parse_constant=refuse)
+    json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+@given(elements, st.booleans())
+def test_an_element_gets_the_same_verdict_alone_and_among_others(
+    element: Any, is_nan_nearby: bool
+) -> None:
+    other: dict[str, Any] = {"type": "page", "userId": "u", "n": float("nan")}
+    if not is_nan_nearby:
+        del other["n"]
+    alone = judge_body(json.dumps({"batch": [element]}).encode(), None, partitions=1)
+    among = judge_body(json.dumps({"batch": [other, element]}).encode(), None, partitions=1)
+    assert alone is not None
+    assert among is not None
+    assert [one.code for one in alone.rejected] == [one.code for one in among.rejected]
+    assert alone.lines.get(0, []) == among.lines[0][1:]
+
+
+@given(
+    st.lists(
+        st.lists(st.dictionaries(st.text(max_size=5), scalars, max_size=3), max_size=4),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_lines_come_out_of_a_record_as_they_went_in(requests: list[list[dict[str, Any]]]) -> None:
+    packed = pack_record(
+        3,
+        b"key",
+        "src_1",
+        [
+            RequestLines(f"req_{n}", RECEIVED, None, [json.dumps(e).encode() for e in lines])
+            for n, lines in enumerate(requests)
+        ],
+    )
+    record = Record(3, 0, datetime(2026, 3, 1, tzinfo=UTC), packed.headers, packed.value)
+    kind, lines = unpack_record(record)
+    assert kind == "events"
+    assert [(line.request_id, line.line) for line in lines] == [
+        (f"req_{n}", json.dumps(e).encode()) for n, one in enumerate(requests) for e in one
+    ]
+    assert [line.ordinal for line in lines] == list(range(len(lines)))
