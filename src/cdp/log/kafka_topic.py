@@ -8,13 +8,17 @@ from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from cdp.errors import SetupError
+from cdp.runtime.logs import get_logger
 from cdp.settings import Settings
 
 _START_SECONDS = 10
 _MIN_MESSAGE_BYTES = 16 * 1024 * 1024
+
+_log = get_logger(__name__)
 
 
 def read_options(settings: Settings) -> dict[str, Any]:
@@ -47,8 +51,8 @@ def _split_servers(text: str) -> list[str]:
     return servers
 
 
-def max_message_bytes(settings: Settings) -> int:
-    """Return the size that a record may have: twice the largest request, for what is packed."""
+def _wanted_message_bytes(settings: Settings) -> int:
+    # Twice the largest request: requests of a few milliseconds are packed together.
     return max(_MIN_MESSAGE_BYTES, 2 * settings.max_request_bytes + 1024 * 1024)
 
 
@@ -95,7 +99,7 @@ def _count_partitions(admin: KafkaAdminClient, topic: str) -> int:
 def _create_topic(admin: KafkaAdminClient, settings: Settings) -> None:
     configs = {
         "cleanup.policy": "delete",
-        "max.message.bytes": str(max_message_bytes(settings)),
+        "max.message.bytes": str(_wanted_message_bytes(settings)),
     }
     if settings.kafka_replication_factor >= 3:
         # An acknowledgement then outlives the loss of a broker.
@@ -108,6 +112,25 @@ def _create_topic(admin: KafkaAdminClient, settings: Settings) -> None:
     # Several processes may start at once; all but one find it made.
     with suppress(TopicAlreadyExistsError):
         admin.create_topics({settings.kafka_topic: wanted}, wait_for_metadata=True)
+
+
+def read_message_limit(admin: KafkaAdminClient, settings: Settings) -> int:
+    """Return the bytes that a record may have: what is wanted, or less if the topic says so.
+
+    The producer then refuses by itself what the broker would refuse.
+    """
+    wanted = _wanted_message_bytes(settings)
+    resource = ConfigResource(ConfigResourceType.TOPIC, settings.kafka_topic)
+    try:
+        found = admin.describe_configs([resource], config_filter="all")
+        allowed = int(found["topic"][settings.kafka_topic]["max.message.bytes"]["value"])
+    except (KafkaError, KeyError, ValueError) as error:
+        # Not everybody may look at configurations.
+        _log.info("log_limit_unknown", reason=describe(error))
+        return wanted
+    if allowed < wanted:
+        _log.warning("log_takes_small_records_only", max_message_bytes=allowed, wanted=wanted)
+    return min(wanted, allowed)
 
 
 def describe(error: BaseException) -> str:
