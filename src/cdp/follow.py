@@ -22,6 +22,8 @@ from cdp.segments.refresh import Refreshed
 _log = get_logger(__name__)
 
 _IDLE_SECONDS = 1.0
+# While the feed works off a backlog: every state in between is past, but nobody waits for ever.
+_BACKLOG_SECONDS = 2.0
 _SHORTEST_PAUSE = 0.25
 _LONGEST_PAUSE = 10.0
 
@@ -32,11 +34,16 @@ class Step(Protocol):
     @property
     def batches(self) -> int: ...
 
+    @property
+    def is_caught_up(self) -> bool: ...
+
 
 class Feeder(Protocol):
     """``cdp.analytics.feed.Feed``."""
 
     def step(self, wait_seconds: float) -> Step: ...
+
+    def close(self) -> None: ...
 
 
 class Evaluator(Protocol):
@@ -102,6 +109,7 @@ class Follower(threading.Thread):
         self._state = FollowerState()
         # What the feed brought and no refresh has seen yet, because it failed or stood back.
         self._is_pending = True
+        self._refreshed_at = float("-inf")
 
     def run(self) -> None:
         """Follow until ``stop``. Called by ``start``."""
@@ -110,6 +118,7 @@ class Follower(threading.Thread):
             while not self._stopping.is_set():
                 self._round()
         finally:
+            self._feed.close()
             self._state = replace(self._state, running=False)
 
     def stop(self, seconds: float = 20.0) -> bool:
@@ -123,6 +132,15 @@ class Follower(threading.Thread):
         """Return how it goes, from any thread."""
         return self._state
 
+    def check(self) -> str | None:
+        """Return what is wrong, in one line, or ``None`` when all is well."""
+        state = self._state
+        if not state.running:
+            return "the follower does not run"
+        if state.failures:
+            return f"{state.failures} failures in a row, the last one {state.last_error}"
+        return None
+
     def _round(self) -> None:
         try:
             self._follow()
@@ -134,7 +152,11 @@ class Follower(threading.Thread):
         step = self._feed.step(0 if self._is_pending else _IDLE_SECONDS)
         now = self._now()
         self._state = replace(self._state, fed_at=now)
-        if step.batches or self._is_pending or self._refresher.is_time_due(now):
+        self._is_pending |= step.batches > 0
+        is_in_backlog = step.batches > 0 and not step.is_caught_up
+        if is_in_backlog and time.monotonic() - self._refreshed_at < _BACKLOG_SECONDS:
+            return
+        if self._is_pending or self._refresher.is_time_due(now):
             self._refresh(now)
         self._state = replace(self._state, failures=0)
 
@@ -142,6 +164,7 @@ class Follower(threading.Thread):
         self._is_pending = True
         started = time.monotonic()
         result = self._refresher.refresh(now)
+        self._refreshed_at = time.monotonic()
         # Another evaluator may end without having seen what this process has.
         self._is_pending = result.outcome == "busy"
         if self._is_pending:
@@ -150,7 +173,7 @@ class Follower(threading.Thread):
             self._state,
             refreshed_at=now,
             outcome=result.outcome,
-            refresh_seconds=time.monotonic() - started,
+            refresh_seconds=self._refreshed_at - started,
             changes=self._state.changes + result.changes,
         )
 

@@ -121,6 +121,8 @@ def registered(duck: Duck, name: str, rows: pa.Table) -> Iterator[None]:
 
 def fetch(duck: Duck, sql: str, params: Any = None) -> pa.Table:
     """Return the rows of a SELECT inside the writer's transaction as an Arrow table."""
+    # A statement before it may still hold its result.
+    duck.complete()
     return duck.sql(sql, params=params).to_arrow_table()
 
 

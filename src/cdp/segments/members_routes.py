@@ -1,0 +1,250 @@
+"""Members of a segment over HTTP: pulls, changes, one member and why, history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+from starlette.responses import StreamingResponse
+
+from cdp.access.scopes import Caller
+from cdp.errors import Unprocessable
+from cdp.receipts import after_analytics
+from cdp.runtime.clock import format_time, now
+from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.segments import export, members_engine, membership_store, segments_store, tags_store
+from cdp.segments.evaluate import explain
+from cdp.segments.export import MEDIA_TYPES, WRITERS, Format
+from cdp.segments.member_fields import MemberField, parse_fields
+from cdp.segments.members_engine import Pull
+from cdp.segments.person_engine import read_person_facts
+from cdp.segments.routes import segment_not_found
+from cdp.segments.segments_store import Segment
+from cdp.segments.service import Limit, SegmentReader, Segments
+from cdp.storage.database import driver
+
+_MOST_PURPOSES = 20
+
+
+def create_router(services: Segments) -> APIRouter:
+    """Return the routes that read members."""
+    router = APIRouter(tags=["segments"], dependencies=[Depends(after_analytics)])
+    _add_pull(router, services)
+    _add_changes(router, services)
+    _add_one(router, services)
+    _add_history(router, services)
+    return router
+
+
+def _add_pull(router: APIRouter, services: Segments) -> None:
+    @router.get("/v1/segments/{key}/members", response_model=None)
+    def list_members(
+        caller: SegmentReader,
+        key: str,
+        fields: Annotated[str | None, Query(description="email,traits.city,tags.rfm.group")] = None,
+        format: Format = "json",
+        consent: Annotated[
+            str | None, Query(description="Only who granted these purposes, comma-separated.")
+        ] = None,
+        limit: Limit = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any] | Response:
+        """Pull the members: pages of one moment as JSON, or the whole set as a stream."""
+        segment, tag_keys = _read_segment(services, key)
+        wanted = parse_fields(fields, tag_keys)
+        pinned, after = _read_cursor(services, key, cursor)
+        pull = Pull(
+            segment=key,
+            pinned=pinned,
+            fields=wanted,
+            purposes=_list_purposes(segment, consent),
+            now=now(),
+            timezone=services.timezone,
+        )
+        if format == "json":
+            return _answer_page(services, caller, pull, after, limit)
+        return _answer_stream(services, caller, pull, wanted, format)
+
+
+def _answer_page(
+    services: Segments, caller: Caller, pull: Pull, after: int, limit: int
+) -> dict[str, Any]:
+    freshness = services.freshness()
+    found = members_engine.read_page(services.reader, pull, after=after, most=limit + 1)
+    page = found.slice(0, limit)
+    rows = export.read_rows(page, pull.fields, is_masked=not caller.sees_personal)
+    following = None
+    if found.num_rows > limit:
+        last = page["profile_no"][-1].as_py()
+        following = encode_cursor((pull.segment, pull.pinned, last))
+    data = [export.show_row(row, pull.fields) for row in rows]
+    return {"data": data, "next": following, **freshness}
+
+
+def _answer_stream(
+    services: Segments, caller: Caller, pull: Pull, fields: list[MemberField], format: Format
+) -> Response:
+    freshness = services.freshness()
+    chunks = members_engine.read_chunks(services.reader, pull)
+    parts = WRITERS[format](chunks, fields, is_masked=not caller.sees_personal)
+    headers = {"Content-Disposition": f'attachment; filename="{pull.segment}.{format}"'}
+    if freshness["as_of"] is not None:
+        headers |= {"X-As-Of": freshness["as_of"], "X-Lag-Ms": str(freshness["lag_ms"])}
+    return StreamingResponse(_start(parts), media_type=MEDIA_TYPES[format], headers=headers)
+
+
+def _start(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Make the first two parts now, so that what fails at once is an answer, not a broken stream.
+
+    (The first part of a CSV is only its header.)
+    """
+    first = [part for part in (next(parts, None), next(parts, None)) if part is not None]
+    return chain(first, parts)
+
+
+def _add_changes(router: APIRouter, services: Segments) -> None:
+    @router.get("/v1/segments/{key}/changes")
+    def list_changes(
+        caller: SegmentReader,
+        key: str,
+        since: Annotated[str | None, Query(description="`next` of the last answer.")] = None,
+        limit: Limit = 100,
+    ) -> dict[str, Any]:
+        """List who entered and left, in order; ask again with ``next`` to go on for ever."""
+        freshness = services.freshness()
+        with services.database.transaction() as connection:
+            tx = driver(connection)
+            segment = segments_store.find_segment(tx, key)
+            if segment is None:
+                raise segment_not_found(key)
+            after = read_since(key, since, segment.first_change_no)
+            found = membership_store.list_changes(tx, key, after=after, limit=limit)
+        reached = found[-1].change_no if found else after
+        rows = [
+            {
+                "change": row.change,
+                "profile_id": row.profile_id,
+                "at": format_time(row.at),
+                "cause": row.cause,
+                "version": row.version,
+            }
+            for row in found
+        ]
+        return {"data": rows, "next": encode_cursor((key, reached)), **freshness}
+
+
+def _add_one(router: APIRouter, services: Segments) -> None:
+    @router.get("/v1/segments/{key}/members/{p}")
+    def explain_member(caller: SegmentReader, key: str, p: str) -> dict[str, Any]:
+        """Say whether a person is a member, since when, and why: the rule with their values."""
+        segment, tag_keys = _read_segment(services, key)
+        person = services.find_person(p)
+        rule = services.read_rule(segment.rule, path="/rule", segments=None, tags=tag_keys)
+        freshness = services.freshness()
+        since = members_engine.find_membership(services.reader, key, person.profile_no)
+        facts = read_person_facts(services.reader, person.profile_no)
+        why = explain(rule, facts, now(), timezone=services.timezone)
+        return {
+            "profile_id": person.profile_id,
+            "member": since is not None,
+            "since": None if since is None else format_time(since),
+            "why": why if caller.sees_personal else mask_why(why),
+            **freshness,
+        }
+
+
+def _add_history(router: APIRouter, services: Segments) -> None:
+    @router.get("/v1/segments/{key}/history")
+    def get_history(
+        caller: SegmentReader, key: str, interval: Literal["hour", "day"] = "hour"
+    ) -> dict[str, Any]:
+        """Show how the size went, by time and version, and every version of the rule."""
+        segment, _ = _read_segment(services, key)
+        freshness = services.freshness()
+        with services.database.transaction() as connection:
+            versions = segments_store.list_versions(driver(connection), key)
+        rows = members_engine.read_history(
+            services.reader, key, after_change=segment.first_change_no, interval=interval
+        )
+        return {
+            "data": [{**row, "at": format_time(row["at"])} for row in rows],
+            "versions": [
+                {
+                    "version": each.version,
+                    "rule": each.rule,
+                    "actor": each.actor,
+                    "at": format_time(each.at),
+                }
+                for each in versions
+            ],
+            "next": None,
+            **freshness,
+        }
+
+
+def read_since(key: str, since: str | None, start: int) -> int:
+    """Return the change after which to go on; ``start`` without a cursor."""
+    if since is None:
+        return start
+    name, change_no = decode_cursor(since, tuple[str, int])
+    if name != key:
+        raise Unprocessable("bad_cursor", f"this cursor does not belong to {key}", path="/since")
+    return change_no
+
+
+def mask_why(why: Any) -> Any:
+    """Hide what was found on leaves that look at personal values; the rule itself stays."""
+    from cdp.access.masking import is_personal, mask_personal, mask_properties
+
+    if isinstance(why, list):
+        return [mask_why(inner) for inner in why]
+    if not isinstance(why, dict):
+        return why
+    masked = {
+        name: mask_why(inner) if name in ("all", "any", "not") else inner
+        for name, inner in why.items()
+    }
+    if "value" not in why:
+        return masked
+    looked_at = why.get("trait") or why.get("identifier") or _property_of(why)
+    if looked_at is None:
+        return masked
+    if is_personal(str(looked_at)):
+        masked["value"] = mask_personal(why["value"])
+    else:
+        masked["value"] = mask_properties({"value": why["value"]})["value"]
+    return masked
+
+
+def _property_of(why: dict[str, Any]) -> Any:
+    aggregate = why.get("aggregate")
+    return aggregate.get("property") if isinstance(aggregate, dict) else None
+
+
+def _read_segment(services: Segments, key: str) -> tuple[Segment, set[str]]:
+    with services.database.transaction() as connection:
+        tx = driver(connection)
+        segment = segments_store.find_segment(tx, key)
+        if segment is None:
+            raise segment_not_found(key)
+        return segment, {tag.key for tag in tags_store.list_tags(tx)}
+
+
+def _list_purposes(segment: Segment, asked: str | None) -> list[str]:
+    purposes = [purpose for purpose in (asked or "").split(",") if purpose]
+    if len(purposes) > _MOST_PURPOSES:
+        raise Unprocessable("too_many_purposes", "ask for fewer purposes", path="/consent")
+    if segment.consent is not None:
+        purposes.append(segment.consent)
+    return list(dict.fromkeys(purposes))
+
+
+def _read_cursor(services: Segments, key: str, cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return members_engine.read_pin(services.reader), -1
+    name, pinned, after = decode_cursor(cursor, tuple[str, int, int])
+    if name != key:
+        raise Unprocessable("bad_cursor", f"this cursor does not belong to {key}", path="/cursor")
+    return pinned, after

@@ -1,0 +1,304 @@
+"""Tags over HTTP: define, list, set by hand, distribution, changes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from cdp.access import audit_store
+from cdp.errors import Conflict, NotFound, Unprocessable
+from cdp.receipts import after_analytics
+from cdp.runtime.clock import format_time, now
+from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.segments import segments_store, tag_values_engine, tags_store
+from cdp.segments.definitions import Definition, UnitName, clean_document
+from cdp.segments.members_routes import read_since
+from cdp.segments.paths import read_path
+from cdp.segments.refresh import read_definitions
+from cdp.segments.routes import require_key, require_no_cycle, show_status
+from cdp.segments.service import (
+    EVALUATION_PATIENCE,
+    Limit,
+    SegmentReader,
+    Segments,
+    TagWriter,
+)
+from cdp.segments.tags import CATEGORIES, TYPES, parse_definition, require_type
+from cdp.segments.tags_store import Tag
+from cdp.storage.database import Driver, driver
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewTag(_Body):
+    """A tag to be made."""
+
+    key: str
+    name: str | None = Field(None, min_length=1, max_length=200)
+    category: str = "basic"
+    type: str = "text"
+    definition: Any
+
+
+class ChangedTag(_Body):
+    """A new version of a tag. What is left out stays as it is, except the definition."""
+
+    key: str | None = None
+    name: str | None = Field(None, min_length=1, max_length=200)
+    category: str | None = None
+    type: str | None = None
+    definition: Any
+
+
+class NamedIdentifier(_Body):
+    """An identifier as it is written on the wire."""
+
+    type: str
+    value: str
+
+
+class ManualValue(_Body):
+    """A value set by hand; null removes it."""
+
+    identifier: NamedIdentifier
+    value: Any = None
+
+
+class ManualValues(_Body):
+    """Values set by hand."""
+
+    values: Annotated[list[ManualValue], Field(min_length=1, max_length=10_000)]
+
+
+def create_router(services: Segments) -> APIRouter:
+    """Return the routes of tags."""
+    router = APIRouter(tags=["tags"], dependencies=[Depends(after_analytics)])
+    _add_definitions(router, services)
+    _add_values(router, services)
+    _add_reading(router, services)
+    return router
+
+
+def _add_definitions(router: APIRouter, services: Segments) -> None:
+    @router.post("/v1/tags", status_code=201)
+    def create_tag(caller: TagWriter, body: NewTag) -> dict[str, Any]:
+        """Make a tag; the answer comes when its first values are in it."""
+        require_key(body.key)
+        _require_one_of(body.category, CATEGORIES, "/category")
+        _require_one_of(body.type, TYPES, "/type")
+        document = clean_document(body.definition)
+        with services.database.transaction() as connection:
+            tx = driver(connection)
+            segments_store.lock_definitions(tx)
+            _check(services, tx, Definition("tag", body.key, document, 0), body.type)
+            tag = tags_store.create_tag(
+                tx,
+                key=body.key,
+                name=clean_document(body.name) or body.key,
+                category=body.category,
+                type=body.type,
+                document=document,
+                now=now(),
+            )
+            if tag is None:
+                raise Conflict("tag_exists", f"there is a tag {body.key} already")
+            audit_store.record(tx, caller.actor, "tag_created", tag.key, {"version": tag.version})
+        return _evaluate_and_show(services, body.key)
+
+    @router.put("/v1/tags/{key}")
+    def change_tag(caller: TagWriter, key: str, body: ChangedTag) -> dict[str, Any]:
+        """Give a tag a new version; the answer comes when its values follow it."""
+        if body.key not in (None, key):
+            raise Unprocessable("key_is_fixed", "a tag keeps its key", path="/key")
+        document = clean_document(body.definition)
+        with services.database.transaction() as connection:
+            tx = driver(connection)
+            segments_store.lock_definitions(tx)
+            old = _require_tag(tx, key)
+            category, kind = body.category or old.category, body.type or old.type
+            _require_one_of(category, CATEGORIES, "/category")
+            _require_one_of(kind, TYPES, "/type")
+            _check(services, tx, Definition("tag", key, document, 0), kind)
+            tag = tags_store.update_tag(
+                tx,
+                key,
+                name=clean_document(body.name) or old.name,
+                category=category,
+                type=kind,
+                document=document,
+                now=now(),
+            )
+            assert tag is not None
+            audit_store.record(tx, caller.actor, "tag_changed", key, {"version": tag.version})
+        return _evaluate_and_show(services, key)
+
+    @router.delete("/v1/tags/{key}", status_code=204)
+    def delete_tag(caller: TagWriter, key: str) -> Response:
+        """Take the tag from everybody and delete it, unless something refers to it."""
+
+        def record(tx: Driver) -> None:
+            audit_store.record(tx, caller.actor, "tag_deleted", key)
+
+        existed = services.refresher.retire(
+            UnitName("tag", key), now, record, seconds=EVALUATION_PATIENCE
+        )
+        if not existed:
+            raise tag_not_found(key)
+        return Response(status_code=204)
+
+
+def _add_values(router: APIRouter, services: Segments) -> None:
+    @router.put("/v1/tags/{key}/values")
+    def set_values(caller: TagWriter, key: str, body: ManualValues) -> dict[str, Any]:
+        """Set values by hand. They stay with the identifier that was named, whoever it is of."""
+        with services.database.transaction() as connection:
+            tag = _require_tag(driver(connection), key)
+        if "manual" not in tag.document:
+            raise Conflict("tag_is_computed", f"the values of {key} are computed, not set by hand")
+        placed, rejected = _place_values(services, tag, body)
+        if placed:
+            with services.database.transaction() as connection:
+                tx = driver(connection)
+                tags_store.write_manual_values(tx, key, placed, now())
+                audit_store.record(tx, caller.actor, "tag_values_set", key, {"count": len(placed)})
+            services.refresher.refresh_until_done(now, seconds=EVALUATION_PATIENCE)
+        return {"stored": len(placed), "rejected": rejected}
+
+
+def _place_values(
+    services: Segments, tag: Tag, body: ManualValues
+) -> tuple[list[tuple[int, Any]], list[dict[str, Any]]]:
+    placed: list[tuple[int, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    for index, given in enumerate(body.values):
+        value = clean_document(given.value)
+        require_type(value, tag.type, f"/values/{index}/value")
+        try:
+            person = services.find_person(f"{given.identifier.type}:{given.identifier.value}")
+        except NotFound as error:
+            rejected.append({"index": index, "code": error.code, "message": error.message})
+            continue
+        placed.append((person.node_id, value))
+    return placed, rejected
+
+
+def _add_reading(router: APIRouter, services: Segments) -> None:
+    @router.get("/v1/tags")
+    def list_tags(
+        caller: SegmentReader, limit: Limit = 100, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """List tags by key."""
+        after = decode_cursor(cursor, tuple[str])[0] if cursor else ""
+        freshness = services.freshness()
+        with services.database.transaction() as connection:
+            found = tags_store.list_tags(driver(connection), limit=limit + 1, after=after)
+        page = found[:limit]
+        counts = tag_values_engine.count_by_tag(services.reader)
+        following = encode_cursor((page[-1].key,)) if len(found) > limit else None
+        rows = [_show(services, tag, counts.get(tag.key, 0)) for tag in page]
+        return {"data": rows, "next": following, **freshness}
+
+    @router.get("/v1/tags/{key}")
+    def get_tag(caller: SegmentReader, key: str) -> dict[str, Any]:
+        """Show a tag, its definition and how far its values are computed."""
+        freshness = services.freshness()
+        with services.database.transaction() as connection:
+            tag = _require_tag(driver(connection), key)
+        count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
+        return {**_show(services, tag, count), **freshness}
+
+    @router.get("/v1/tags/{key}/distribution")
+    def get_distribution(
+        caller: SegmentReader,
+        key: str,
+        field: Annotated[str | None, Query(description="A dotted path into the value.")] = None,
+    ) -> dict[str, Any]:
+        """Show how many profiles have each value, most first."""
+        freshness = services.freshness()
+        with services.database.transaction() as connection:
+            _require_tag(driver(connection), key)
+        path = read_path(field) if field else ()
+        rows = tag_values_engine.read_distribution(services.reader, key, path)
+        return {"data": rows, "next": None, **freshness}
+
+    @router.get("/v1/tags/{key}/changes")
+    def list_changes(
+        caller: SegmentReader, key: str, since: str | None = None, limit: Limit = 100
+    ) -> dict[str, Any]:
+        """List the values that profiles took and lost, in order; ``next`` is always given."""
+        freshness = services.freshness()
+        with services.database.transaction() as connection:
+            tx = driver(connection)
+            after = read_since(key, since, _require_tag(tx, key).first_change_no)
+            found = tags_store.list_tag_changes(tx, key, after=after, limit=limit)
+        reached = found[-1].change_no if found else after
+        rows = [
+            {
+                "profile_id": row.profile_id,
+                "value": row.value,
+                "at": format_time(row.at),
+                "cause": row.cause,
+                "version": row.version,
+            }
+            for row in found
+        ]
+        return {"data": rows, "next": encode_cursor((key, reached)), **freshness}
+
+
+def tag_not_found(key: str) -> NotFound:
+    """Return the error for an unknown tag."""
+    return NotFound("tag_not_found", f"there is no tag {key}")
+
+
+def _require_tag(tx: Driver, key: str) -> Tag:
+    tag = tags_store.find_tag(tx, key)
+    if tag is None:
+        raise tag_not_found(key)
+    return tag
+
+
+def _require_one_of(value: str, allowed: tuple[str, ...], path: str) -> None:
+    if value not in allowed:
+        raise Unprocessable("bad_value", f"choose one of {', '.join(allowed)}", path=path)
+
+
+def _check(services: Segments, tx: Driver, definition: Definition, type: str) -> None:
+    definitions = read_definitions(tx)
+    rules = parse_definition(
+        definition.document,
+        type=type,
+        segments={each.key for each in definitions if each.kind == "segment"},
+        tags={each.key for each in definitions if each.kind == "tag"},
+        normalise=services.normalise,
+    )
+    require_no_cycle(definition, definitions, rules)
+
+
+def _evaluate_and_show(services: Segments, key: str) -> dict[str, Any]:
+    services.refresher.refresh_until_done(now, seconds=EVALUATION_PATIENCE)
+    freshness = services.freshness()
+    with services.database.transaction() as connection:
+        tag = _require_tag(driver(connection), key)
+    count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
+    return {**_show(services, tag, count), **freshness}
+
+
+def _show(services: Segments, tag: Tag, count: int) -> dict[str, Any]:
+    return {
+        "key": tag.key,
+        "name": tag.name,
+        "category": tag.category,
+        "type": tag.type,
+        "definition": tag.document,
+        "version": tag.version,
+        "status": show_status(services, tag.definition),
+        "count": count,
+        "summary": None,
+        "model": None,
+        "created_at": format_time(tag.created_at),
+        "updated_at": format_time(tag.updated_at),
+    }
