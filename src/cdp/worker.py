@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 
 import psycopg
@@ -71,6 +71,7 @@ class Worker:
         self._leases = Leases(database, log.name, log.partitions, self.worker_id)
         self._positions: dict[int, int] | None = None
         self._held: frozenset[int] = frozenset()
+        self._days: set[date] = set()
 
     def run(self, stop: threading.Event, *, poll_seconds: float = 0.25) -> None:
         """Work until ``stop`` is set; the batch under way is finished first. Never gives up:
@@ -85,12 +86,12 @@ class Worker:
                 if not self._held and not worked:
                     stop.wait(poll_seconds)
             except (sa.exc.OperationalError, psycopg.OperationalError, LogUnavailable) as error:
-                self.forget()
+                self._positions = None
                 _log.warning("worker_waits", reason=_reason(error), seconds=patience.next())
                 stop.wait(patience.seconds)
             except StalePosition:
                 _log.info("worker_was_overtaken", worker=self.worker_id)
-                self.forget()
+                self._positions = None
         with suppress(Exception):
             self._leases.release()
 
@@ -110,11 +111,6 @@ class Worker:
             self._work_off(records)
         return len(records)
 
-    def forget(self) -> None:
-        """Drop what is only remembered in memory, after a transaction that did not commit."""
-        self._positions = None
-        self._identity.forget()
-
     def _work_off(self, records: Sequence[Record]) -> None:
         """Commit ``records``; halve them when they fail, until the one bad record is found."""
         try:
@@ -123,7 +119,6 @@ class Worker:
         except Exception as error:
             if not _is_poison(error):
                 raise
-            self._identity.forget()
             reason = _reason(error)
         if len(records) > 1:
             _log.warning("batch_is_halved", records=len(records), reason=reason)
@@ -152,7 +147,6 @@ class Worker:
         except Exception as error:
             if not _is_poison(error):
                 raise
-            self._identity.forget()
             whole = self._read([record], skip=self._name_lines(record, lines), reason=reason)
             self._commit(whole)
 
@@ -180,8 +174,6 @@ class Worker:
             if not _is_poison(error):
                 raise
             return False
-        finally:
-            self._identity.forget()
         return True
 
     @staticmethod
@@ -204,12 +196,18 @@ class Worker:
 
     def _commit(self, batch: Batch) -> None:
         assert self._positions is not None
-        ensure_partitions(self._database, {event.received_at.date() for event in batch.events})
+        self._make_room(batch)
         with self._database.transaction() as connection:
             work = self._process(connection, batch)
-        self._identity.remember()
         self._positions.update({p: after for p, (_, after) in batch.moves.items()})
         _log.debug("batch_committed", events=len(work.fresh), duplicates=len(work.duplicates))
+
+    def _make_room(self, batch: Batch) -> None:
+        """Make the partitions that the batch's days of receipt need, once each."""
+        days = {event.received_at.date() for event in batch.events} - self._days
+        if days:
+            ensure_partitions(self._database, days)
+            self._days |= days
 
     def _process(self, connection: sa.Connection, batch: Batch) -> Work:
         return process(
