@@ -30,6 +30,7 @@ from cdp.runtime.postgres_folder import (
     prepare_folder,
     server_program,
 )
+from cdp.runtime.run_folder import is_alive, wait_for_end
 from cdp.runtime.stop import StopRequested, die_with_parent
 
 _log = get_logger(__name__)
@@ -96,7 +97,7 @@ class EmbeddedPostgres:
         """Whether the server that was started or adopted here lives."""
         if self._child is not None:
             return self._child.poll() is None
-        return self._adopted is not None and _is_alive(self._adopted)
+        return self._adopted is not None and is_alive(self._adopted)
 
     def stop(self, *, wait_seconds: float = 8) -> None:
         """End the server and everything it started; returns when no process is left."""
@@ -218,13 +219,13 @@ class EmbeddedPostgres:
 
     def _wait_for_leftover(self, server: psutil.Process, deadline: float) -> bool:
         """Whether the leftover ends up answering; false once it is gone."""
-        while time.monotonic() < deadline and _is_alive(server):
+        while time.monotonic() < deadline and is_alive(server):
             if self._answers():
                 return True
             time.sleep(0.1)
-        if _is_alive(server):
+        if is_alive(server):
             server.kill()
-            server.wait(5)
+            wait_for_end([server], seconds=5)
         return False
 
     def _end_stragglers(self) -> None:
@@ -234,10 +235,9 @@ class EmbeddedPostgres:
         without the stragglers the files say nothing.
         """
         stragglers = [process for process in psutil.process_iter() if self._works_here(process)]
-        _, alive = psutil.wait_procs(stragglers, timeout=3)
-        for process in alive:
+        for process in wait_for_end(stragglers, seconds=3):
             process.kill()
-        psutil.wait_procs(alive, timeout=5)
+        wait_for_end(stragglers, seconds=5)
         for stale in (
             self.folder / "postmaster.pid",
             self._socket_folder() / _SOCKET_NAME,
@@ -249,7 +249,7 @@ class EmbeddedPostgres:
         try:
             return (
                 process.name().startswith("postgres")
-                and _is_alive(process)
+                and is_alive(process)
                 and (Path(process.cwd()) == self.folder.resolve())
             )
         except (psutil.Error, OSError):
@@ -266,13 +266,6 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + seconds
         while self.is_running() and time.monotonic() < deadline:
             time.sleep(0.02)
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def _server_environment() -> dict[str, str]:

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,11 +65,12 @@ class RunFolder:
                 left.append((str(child["name"]), process))
         processes = [process for _, process in left]
         for process in processes:
-            process.terminate()
-        _, alive = psutil.wait_procs(processes, timeout=10)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=5)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in wait_for_end(processes, seconds=10):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        wait_for_end(processes, seconds=5)
         return [name for name, _ in left]
 
     def clear(self) -> None:
@@ -117,6 +120,24 @@ def write_private(path: Path, document: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether ``process`` still does anything; one that only waits to be reaped does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def wait_for_end(processes: Sequence[psutil.Process], *, seconds: float) -> list[psutil.Process]:
+    """Wait at most ``seconds``; return those of ``processes`` that are still alive."""
+    deadline = time.monotonic() + seconds
+    alive = [process for process in processes if is_alive(process)]
+    while alive and time.monotonic() < deadline:
+        time.sleep(0.02)
+        alive = [process for process in alive if is_alive(process)]
+    return alive
 
 
 def _describe_holder(folder: Path) -> str:

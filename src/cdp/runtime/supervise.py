@@ -72,8 +72,13 @@ class Supervisor:
         *,
         postgres: EmbeddedPostgres | None = None,
         prefix: bool = True,
+        patience_seconds: float = CHILD_PATIENCE_SECONDS,
     ) -> None:
-        """``prefix`` puts the child's name before each line; JSON lines name it themselves."""
+        """``prefix`` puts the child's name before each line; JSON lines name it themselves.
+
+        ``patience_seconds`` is how long children may take to end before they are killed.
+        """
+        self._patience = patience_seconds
         self._run = run
         self._children = list(children)
         self._postgres = postgres
@@ -117,7 +122,7 @@ class Supervisor:
         running = [child.process for child in self._children if child.process is not None]
         for process in running:
             _signal(process, signal.SIGTERM)
-        deadline = time.monotonic() + CHILD_PATIENCE_SECONDS
+        deadline = time.monotonic() + self._patience
         for process in running:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
