@@ -43,8 +43,6 @@ class Feeder(Protocol):
 
     def step(self, wait_seconds: float) -> Step: ...
 
-    def close(self) -> None: ...
-
 
 class Evaluator(Protocol):
     """``cdp.segments.refresh.Refresher``."""
@@ -118,7 +116,6 @@ class Follower(threading.Thread):
             while not self._stopping.is_set():
                 self._round()
         finally:
-            self._feed.close()
             self._state = replace(self._state, running=False)
 
     def stop(self, seconds: float = 20.0) -> bool:

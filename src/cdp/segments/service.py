@@ -11,6 +11,7 @@ from fastapi import Depends, Query
 
 from cdp.access.guard import require
 from cdp.access.scopes import Caller
+from cdp.model import Identifier
 from cdp.runtime.clock import format_time, now
 from cdp.segments.parse import NormaliseIdentifier, parse_rule
 from cdp.segments.person_engine import Reader
@@ -32,8 +33,8 @@ class FoundPerson(NamedTuple):
 
     profile_no: int
     profile_id: str
-    node_id: int
-    """The identifier's own node, which what is said of it hangs on."""
+    asked: Identifier
+    """The identifier as it is known, normalised; of type ``id`` for a profile id."""
 
 
 FindPerson = Callable[[str], FoundPerson]

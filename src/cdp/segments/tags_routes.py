@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdp.access import audit_store
 from cdp.errors import Conflict, NotFound, Unprocessable
+from cdp.model import Identifier
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import decode_cursor, encode_cursor
@@ -172,17 +173,23 @@ def _add_values(router: APIRouter, services: Segments) -> None:
 def _place_values(
     services: Segments, tag: Tag, body: ManualValues
 ) -> tuple[list[tuple[int, Any]], list[dict[str, Any]]]:
-    placed: list[tuple[int, Any]] = []
+    """Return the values by node, and what names nobody. Raises for a value of a wrong type."""
+    known: dict[int, Identifier] = {}
     rejected: list[dict[str, Any]] = []
     for index, given in enumerate(body.values):
-        value = clean_document(given.value)
-        require_type(value, tag.type, f"/values/{index}/value")
+        require_type(given.value, tag.type, f"/values/{index}/value")
         try:
-            person = services.find_person(f"{given.identifier.type}:{given.identifier.value}")
+            name = f"{given.identifier.type}:{given.identifier.value}"
+            known[index] = services.find_person(name).asked
         except NotFound as error:
             rejected.append({"index": index, "code": error.code, "message": error.message})
-            continue
-        placed.append((person.node_id, value))
+    with services.database.transaction() as connection:
+        nodes = tags_store.find_nodes(driver(connection), list(known.values()))
+    placed = [
+        (node, clean_document(body.values[index].value))
+        for index, node in zip(known, nodes, strict=True)
+        if node is not None
+    ]
     return placed, rejected
 
 

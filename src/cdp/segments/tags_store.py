@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cdp.model import Identifier
 from cdp.segments.definitions import Definition
 from cdp.storage.database import Driver
 
@@ -132,6 +133,26 @@ def write_manual_values(
         (key, now, list(newest), [json.dumps(value) for value in newest.values()]),
     )
     connection.execute("UPDATE tags SET evaluated_version = 0 WHERE key = %s", (key,))
+
+
+def find_nodes(connection: Driver, identifiers: Sequence[Identifier]) -> list[int | None]:
+    """Return the node of each identifier: what is said of it hangs there.
+
+    An identifier of type ``id`` is a profile id, which names a node.
+    """
+    rows = connection.execute(
+        """SELECT (SELECT n.node_id FROM nodes n
+                    WHERE asked.type <> 'id' AND n.type = asked.type AND n.value = asked.value
+                      AND n.variant = ''
+                    UNION ALL
+                   SELECT n.node_id FROM nodes n
+                    WHERE asked.type = 'id' AND n.profile_id = asked.value
+                    LIMIT 1)
+             FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked (type, value, ordinal)
+            ORDER BY ordinal""",
+        ([each.type for each in identifiers], [each.value for each in identifiers]),
+    )
+    return [row[0] for row in rows]
 
 
 def read_manual_values(
