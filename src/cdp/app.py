@@ -19,7 +19,7 @@ from cdp.openapi import install_openapi
 from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.health import NamedCheck, remember_success
-from cdp.services import Services, open_services
+from cdp.services import Analytics, Services, open_services
 from cdp.serving import CatchFaults, Serving
 from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
@@ -45,7 +45,7 @@ def build_api(services: Services) -> FastAPI:
         health.create_router(list(_list_checks(services))),
         metrics.create_router(services.metrics),
         example_routes.create_router(services.settings),
-        *(_list_routers(services) if "api" in services.roles else ()),
+        *(_list_routers(services, services.analytics) if services.analytics else ()),
     ]
     guarded = read_requirements(routers)
     app = FastAPI(
@@ -66,25 +66,31 @@ def build_api(services: Services) -> FastAPI:
     return app
 
 
-def _list_routers(services: Services) -> Iterator[APIRouter]:
+def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRouter]:
+    """Give the routers of the role api; a path that two could match belongs to the first."""
+    from cdp.analytics import routes as analytics_routes
+    from cdp.ingest import routes as ingest_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
+    from cdp.runtime import example_routes
 
-    assert services.engine is not None
-    database, settings = services.database, services.settings
+    database, settings, log = services.database, services.settings, services.log
     normalise = services.rules.normalise
     yield access_routes.create_router(database, services.tokens)
     yield receipts.create_router(services.progress)
     yield status.create_router(
         database,
-        services.log,
-        services.engine,
+        log,
+        analytics.engine,
         services.roles,
         services.errors,
         data_dir=settings.data_dir,
     )
+    yield ingest_routes.create_router(database, services.sources, log)
     yield search_routes.create_router(database, normalise)
     yield profile_routes.create_router(database, normalise)
+    yield analytics_routes.create_router(analytics.engine, settings)
+    yield example_routes.create_router(settings)
 
 
 def _list_checks(services: Services) -> Iterator[NamedCheck]:
@@ -112,5 +118,13 @@ def _list_checks(services: Services) -> Iterator[NamedCheck]:
     yield NamedCheck("postgres", check_database, needs_database)
     yield NamedCheck("log", check_log)
     yield NamedCheck("schema", schema, needs_database)
-    if services.follower is not None:
-        yield NamedCheck("feed", services.follower.check)
+    if services.analytics is not None:
+        follower = services.analytics.follower
+
+        def check_feed() -> str | None:
+            state = follower.state()
+            if not state.running:
+                return "not running"
+            return None if state.is_well else f"failing: {state.last_error}"
+
+        yield NamedCheck("feed", check_feed)

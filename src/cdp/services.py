@@ -15,7 +15,7 @@ from cdp.errors import SetupError
 from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.open import open_log
-from cdp.log.port import Log
+from cdp.log.port import Log, LogUnavailable
 from cdp.receipts import Progress
 from cdp.runtime.metrics import Metrics
 from cdp.runtime.recent_errors import RecentErrors
@@ -25,16 +25,34 @@ from cdp.storage.positions import read_positions
 
 if TYPE_CHECKING:
     from cdp.analytics.engine import Engine
+    from cdp.analytics.feed import Feed
     from cdp.follow import Follower
+    from cdp.segments.refresh import Refresher
 
 ANALYTICS_FILE = "analytics.duckdb"
 # Threads that serve requests wait for connections rather than for each other.
 _POOL_SIZE = 12
 
 
+@dataclass(frozen=True, slots=True)
+class Analytics:
+    """DuckDB and what keeps it up to date."""
+
+    engine: Engine
+    feed: Feed
+    refresher: Refresher
+    follower: Follower
+
+    def close(self) -> None:
+        """Finish the round under way, then let go of the file."""
+        self.follower.stop()
+        self.feed.close()
+        self.engine.close()
+
+
 @dataclass(slots=True)
 class Services:
-    """Everything that routes are made from. ``engine`` and ``follower`` exist in the role api."""
+    """Everything that routes are made from. ``analytics`` exists in the role api only."""
 
     settings: Settings
     roles: frozenset[str]
@@ -47,23 +65,20 @@ class Services:
     progress: Progress
     metrics: Metrics = field(default_factory=Metrics)
     errors: RecentErrors = field(default_factory=RecentErrors)
-    engine: Engine | None = None
-    follower: Follower | None = None
+    analytics: Analytics | None = None
     _open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
         """Start what works in the background."""
         self._open.callback(self.database.close)
         self._open.callback(self.log.close)
-        if self.engine is not None:
-            self._open.callback(self.engine.close)
         self.sources.start()
         self._open.callback(self.sources.close)
         if "ingest" in self.roles:
             self._open.push_async_callback(self.writer.close)
-        if self.follower is not None:
-            self.follower.start()
-            self._open.callback(self.follower.stop)
+        if self.analytics is not None:
+            self.analytics.follower.start()
+            self._open.callback(self.analytics.close)
 
     async def stop(self) -> None:
         """Finish what is under way, then let go of everything, in the reverse order."""
@@ -76,7 +91,8 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         raise SetupError("no database: set CDP_DATABASE_URL, or start everything with `cdp up`")
     database = Database(settings.database_url, pool_size=_POOL_SIZE, application_name="cdp-serve")
     log = open_log(settings, database)
-    engine = _open_engine(settings) if "api" in roles else None
+    rules = CurrentRules(database, settings.default_country)
+    analytics = open_analytics(settings, database, log, rules) if "api" in roles else None
     services = Services(
         settings=settings,
         roles=roles,
@@ -85,40 +101,51 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         tokens=TokenDirectory(database),
         sources=SourceDirectory(database),
         writer=PackingWriter(log, settings.linger_ms),
-        rules=CurrentRules(database, settings.default_country),
-        progress=_make_progress(database, engine),
-        engine=engine,
-        follower=_make_follower(database, engine, settings),
+        rules=rules,
+        progress=_make_progress(database, analytics),
+        analytics=analytics,
     )
-    services.metrics.watch(database, log, engine)
+    services.metrics.watch(database, log, analytics.engine if analytics else None)
     return services
 
 
-def _open_engine(settings: Settings) -> Engine:
+def open_analytics(
+    settings: Settings, database: Database, log: Log, rules: CurrentRules
+) -> Analytics:
+    """Open DuckDB's file and make what follows Postgres into it; nothing runs yet."""
     from cdp.analytics.engine import Engine
+    from cdp.analytics.feed import Feed
+    from cdp.follow import Follower
+    from cdp.segments.refresh import Refresher
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return Engine(
+    engine = Engine(
         settings.data_dir / ANALYTICS_FILE, settings.duckdb_memory, settings.duckdb_threads
     )
 
+    def read_log_ends() -> tuple[str, dict[int, int]] | None:
+        try:
+            return log.name, log.end_positions()
+        except LogUnavailable:
+            return None
 
-def _make_follower(
-    database: Database, engine: Engine | None, settings: Settings
-) -> Follower | None:
-    if engine is None:
-        return None
-    from cdp.follow import Follower
+    feed = Feed(database, engine, read_log_ends)
+    refresher = Refresher(
+        database,
+        engine,
+        timezone=settings.timezone,
+        time_seconds=settings.segment_time_seconds,
+        normalise=rules.normalise,
+    )
+    return Analytics(engine, feed, refresher, Follower(feed, refresher))
 
-    return Follower(database, engine, settings)
 
-
-def _make_progress(database: Database, engine: Engine | None) -> Progress:
+def _make_progress(database: Database, analytics: Analytics | None) -> Progress:
     def read_profiles(log: str) -> dict[int, int]:
         with database.transaction() as connection:
             return read_positions(driver(connection), log)
 
     def read_analytics(log: str) -> dict[int, int]:
-        return {} if engine is None else engine.applied_positions(log)
+        # Segments and tags are part of it, so the refresh counts, which follows the feed.
+        return {} if analytics is None else analytics.refresher.positions(log)
 
     return Progress(read_profiles, read_analytics)

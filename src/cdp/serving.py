@@ -6,7 +6,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cdp.access.guard import ROUTE
 from cdp.errors import SetupError
-from cdp.ingest.sdk_routes import find_route
 from cdp.profiles.profile_names import keep_encoded_slashes
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import answer_error
@@ -73,7 +72,7 @@ class Serving:
         try:
             await self._app(scope, receive, watch)
         finally:
-            route = scope.get(ROUTE) or _name_sdk_route(scope["path"])
+            route = scope.get(ROUTE, _OTHER)
             self.services.metrics.count_request(route, scope["method"], status, seconds())
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -89,9 +88,3 @@ class Serving:
         await receive()
         await self.services.stop()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _name_sdk_route(path: str) -> str:
-    """Return a label for a route that the guard does not know; never the path itself."""
-    found = find_route(path)
-    return _OTHER if found is None else f"sdk {found[0].kind}"

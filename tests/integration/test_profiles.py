@@ -425,6 +425,22 @@ async def test_orders_count_when_something_remains_after_refunds(
     ]
 
 
+async def test_a_refused_claim_is_shown_on_the_contact(
+    client: httpx.AsyncClient, writer: Writer
+) -> None:
+    _make_ann(writer)
+    bob = writer.add_node("user_id", "bob")
+    writer.execute(
+        """INSERT INTO refusals (component_id, link_id, node_a, node_b, reason, at)
+           SELECT component_id, 1, %(bob)s, node_id, 'unique_conflict', %(at)s
+             FROM nodes WHERE type = 'email'""",
+        {"bob": bob, "at": hour(4)},
+    )
+    shown = (await client.get("/v1/profiles/user_id:42")).json()["identifiers"]
+    claimed = {i["type"]: i.get("also_claimed_by") for i in shown}
+    assert claimed == {"anonymous_id": None, "email": ["prf_user_id_bob"], "user_id": None}
+
+
 async def test_segments_and_tags_of_a_person_are_listed(
     client: httpx.AsyncClient, writer: Writer
 ) -> None:

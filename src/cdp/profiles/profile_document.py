@@ -51,7 +51,7 @@ def show_identifiers(
             "last_seen": _show_time(node.last_seen),
             "sources": [sources.get(number, _UNKNOWN).name for number in node.source_numbers],
         }
-        | ({"also_claimed_by": list(node.claimed_by)} if node.claimed_by else {})
+        | ({"also_claimed_by": node.claimed_by} if node.claimed_by else {})
         for node in nodes
         if node.is_visible
     ]

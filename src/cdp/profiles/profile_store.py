@@ -41,13 +41,14 @@ class Node:
     node_id: int
     type: str
     value: str
+    source_numbers: list[int]
     is_visible: bool
     """False for what only the machine knows, such as the anonymous side of a shared device."""
     first_seen: datetime | None
     last_seen: datetime | None
     events: int
-    source_numbers: tuple[int, ...]
-    claimed_by: tuple[str, ...] = ()
+    claimed_by: list[str]
+    """Ids of other people's profiles whose claim on this contact was refused."""
 
 
 class Revenue(NamedTuple):
@@ -72,19 +73,23 @@ class Person:
     revenue: list[Revenue] = field(default_factory=list)
 
 
+# An identifier stands for whose it is now; a profile id for what its node was first, since a shared
+# device's people keep the id that the device gave them.
 _FIND = """
 SELECT asked.ordinal, p.profile_no, p.profile_id
   FROM unnest(%(types)s::text[], %(values)s::text[])
        WITH ORDINALITY AS asked (type, value, ordinal)
   JOIN LATERAL (
-       SELECT n.node_id FROM nodes n
+       SELECT np.profile_no
+         FROM nodes n JOIN node_profiles np ON np.node_id = n.node_id AND np.until = 'infinity'
         WHERE asked.type <> 'id' AND n.type = asked.type AND n.value = asked.value
           AND n.variant = ''
        UNION ALL
-       SELECT n.node_id FROM nodes n WHERE asked.type = 'id' AND n.profile_id = asked.value
-       ) AS node ON true
-  JOIN node_profiles np ON np.node_id = node.node_id AND np.until = 'infinity'
-  JOIN profiles p ON p.profile_no = np.profile_no
+       SELECT np.profile_no
+         FROM nodes n JOIN node_profiles np ON np.node_id = n.node_id AND np.since = '-infinity'
+        WHERE asked.type = 'id' AND n.profile_id = asked.value
+       ) AS named ON true
+  JOIN profiles p ON p.profile_no = named.profile_no
 """
 
 _PEOPLE = """
@@ -95,10 +100,18 @@ SELECT profile_no, profile_id, version, joined_at FROM profiles
 # Counters count for whoever holds a node for all time; a slice of a shared one is counted.
 _NODES = """
 SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
-       n.variant = '' AND np.until = 'infinity' AS is_visible,
+       n.variant = '' AND np.until = 'infinity',
        CASE WHEN whole.is_whole THEN n.first_seen ELSE slice.first_seen END,
        CASE WHEN whole.is_whole THEN n.last_seen ELSE slice.last_seen END,
-       CASE WHEN whole.is_whole THEN n.events ELSE coalesce(slice.events, 0) END
+       CASE WHEN whole.is_whole THEN n.events ELSE coalesce(slice.events, 0) END,
+       ARRAY(SELECT DISTINCT p.profile_id
+               FROM refusals r
+               JOIN node_profiles cp ON cp.node_id = r.node_a AND cp.until = 'infinity'
+               JOIN profiles p ON p.profile_no = cp.profile_no
+              WHERE r.component_id = n.component_id AND r.node_b = n.node_id
+                AND r.reason NOT IN ('hot_identifier', 'shared_device', 'limit')
+                AND cp.profile_no <> np.profile_no
+              ORDER BY p.profile_id)
   FROM node_profiles np
   JOIN nodes n ON n.node_id = np.node_id
  CROSS JOIN LATERAL (SELECT np.since = '-infinity' AND np.until = 'infinity' AS is_whole) whole
@@ -163,9 +176,8 @@ def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Per
         consent_rows = connection.execute(_CONSENTS, parameters)
         revenue_rows = connection.execute(_REVENUE, parameters)
     people = {row[0]: Person(*row) for row in people_rows}
-    for profile_no, node_id, kind, value, numbers, is_visible, first, last, events in node_rows:
-        node = Node(node_id, kind, value, is_visible, first, last, events, tuple(numbers))
-        people[profile_no].nodes.append(node)
+    for profile_no, *columns in node_rows:
+        people[profile_no].nodes.append(Node(*columns))
     for profile_no, name, text, at, message_id, number in trait_rows:
         register = Register(name, _decode(text), at, message_id, number)
         people[profile_no].registers.append(register)
