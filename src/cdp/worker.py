@@ -97,7 +97,7 @@ class Worker:
 
     def step(self, wait_seconds: float) -> int:
         """Take the next records and work them off; return how many records that were."""
-        self._held = self._leases.renew(now())
+        self._held = self._leases.renew()
         if not self._held:
             self._positions = None
             return 0

@@ -29,7 +29,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.leases = Leases(
-            self.database, self.log.name, self.log.partitions, self.name, TTL_SECONDS
+            self.database, self.log.name, self.log.partitions, self.name, TTL_SECONDS, 0
         )
 
     def renew(self) -> frozenset[int]:

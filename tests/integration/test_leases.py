@@ -16,7 +16,19 @@ def _after(seconds: float) -> datetime:
 
 
 def _workers(database: Database, *names: str, partitions: int = 8) -> list[Leases]:
-    return [Leases(database, "postgres", partitions, name, ttl_seconds=10) for name in names]
+    return [Leases(database, "postgres", partitions, name, 10, 0) for name in names]
+
+
+def test_between_two_looks_at_the_database_a_worker_keeps_what_it_held(
+    database: Database,
+) -> None:
+    a = Leases(database, "postgres", 8, "a", ttl_seconds=10, renew_every_seconds=600)
+    b = Leases(database, "postgres", 8, "b", ttl_seconds=10, renew_every_seconds=600)
+    assert a.renew() == frozenset(range(8))
+    b.renew()
+    assert a.renew() == frozenset(range(8))
+    a.release()
+    assert a.renew() == {0, 1, 2, 3}
 
 
 def test_one_worker_holds_everything(database: Database) -> None:
