@@ -6,6 +6,7 @@ request ─► count and catch ─► ingest routes (plain ASGI) ─► guard �
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
@@ -23,6 +24,9 @@ from cdp.services import Analytics, Services, open_services
 from cdp.serving import CatchFaults, Serving
 from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
+
+if TYPE_CHECKING:
+    from cdp.segments.service import Segments
 
 _SCHEMA_IS_CHECKED_EVERY = 30.0
 
@@ -73,6 +77,8 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
     from cdp.runtime import example_routes
+    from cdp.segments import members_routes, tags_routes
+    from cdp.segments import routes as segment_routes
 
     database, settings, log = services.database, services.settings, services.log
     normalise = services.rules.normalise
@@ -90,7 +96,31 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield search_routes.create_router(database, normalise)
     yield profile_routes.create_router(database, normalise)
     yield analytics_routes.create_router(analytics.engine, settings)
+    segments = _make_segments(services, analytics)
+    yield segment_routes.create_router(segments)
+    yield members_routes.create_router(segments)
+    yield tags_routes.create_router(segments)
     yield example_routes.create_router(settings)
+
+
+def _make_segments(services: Services, analytics: Analytics) -> Segments:
+    from cdp.profiles.routes import People
+    from cdp.segments.service import FoundPerson, Segments
+
+    people = People(services.database, services.rules.normalise)
+
+    def find_person(name: str) -> FoundPerson:
+        with people.find(name) as (_, asked, found):
+            return FoundPerson(found.profile_no, found.profile_id, asked)
+
+    return Segments(
+        services.database,
+        analytics.engine,
+        analytics.refresher,
+        find_person,
+        services.settings.timezone,
+        services.rules.normalise,
+    )
 
 
 def _list_checks(services: Services) -> Iterator[NamedCheck]:

@@ -36,6 +36,6 @@ class CurrentRules:
             assert self._rules is not None
             return self._rules
 
-    def normalise(self, kind: str, value: str) -> str | None:
+    def normalise(self, kind: str, value: object) -> str | None:
         """Return the one spelling of an identifier's value; ``None`` when it names nobody."""
         return normalise(kind, value, self.get())
