@@ -24,11 +24,15 @@ class Batch:
         self.received_until: datetime | None = None
 
     def add_person(self, value: str, kind: str = "user_id") -> int:
-        """Make an identifier that is a profile of its own; return its node number."""
+        """Make an identifier that is a profile of its own; return its node number.
+
+        The profile's id holds the value, but for contacts, which must not show anywhere.
+        """
+        profile_id = f"prf_{kind}" if kind in ("email", "phone") else f"prf_{kind}_{value}"
         row = self.tx.execute(
             """INSERT INTO nodes (type, value, profile_id, component_id, first_seen, last_seen)
                VALUES (%s, %s, %s, 0, now(), now()) RETURNING node_id""",
-            (kind, value, f"prf_{kind}_{value}"),
+            (kind, value, profile_id),
         ).fetchone()
         assert row is not None
         node = int(row[0])
@@ -38,7 +42,7 @@ class Batch:
         )
         self.tx.execute(
             "INSERT INTO profiles (profile_no, profile_id) VALUES (%s, %s)",
-            (node, f"prf_{kind}_{value}"),
+            (node, profile_id),
         )
         self.changes.nodes.add(node)
         self.changes.moved_nodes.add(node)
