@@ -127,10 +127,9 @@ def upgrade() -> None:
         sa.Column("properties", postgresql.JSON(astext_type=sa.Text()), nullable=False),
         sa.Column("context", postgresql.JSON(astext_type=sa.Text()), nullable=False),
         sa.Column("group_id", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("received_at", "batch_id", "ordinal", name=op.f("pk_events")),
+        sa.PrimaryKeyConstraint("batch_id", "ordinal", "received_at", name=op.f("pk_events")),
         postgresql_partition_by="RANGE (received_at)",
     )
-    op.create_index(op.f("ix_events_batch_id"), "events", ["batch_id"], unique=False)
     op.create_index(op.f("ix_events_node_id_at"), "events", ["node_id", "at"], unique=False)
     op.create_table(
         "ledger",
@@ -592,7 +591,6 @@ def downgrade() -> None:
     op.drop_table("component_locks")
     op.drop_table("ledger")
     op.drop_index(op.f("ix_events_node_id_at"), table_name="events")
-    op.drop_index(op.f("ix_events_batch_id"), table_name="events")
     op.drop_table("events")
     op.drop_table("dead_letters")
     op.drop_table("consents")

@@ -231,8 +231,8 @@ events = Table(
     Column("properties", JSON, nullable=False),
     Column("context", JSON, nullable=False),
     Column("group_id", Text),
-    PrimaryKeyConstraint("received_at", "batch_id", "ordinal"),
-    Index(None, "batch_id"),
+    # The batch leads: followers read events by batch.
+    PrimaryKeyConstraint("batch_id", "ordinal", "received_at"),
     Index(None, "node_id", "at"),
     postgresql_partition_by="RANGE (received_at)",
 )
