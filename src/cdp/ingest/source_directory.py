@@ -20,6 +20,7 @@ SOURCES_CHANNEL = "cdp_sources"
 
 _LOOK_AGAIN_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
+_STOP_SECONDS = 0.2
 _MISS_SECONDS = 0.5
 
 _log = get_logger(__name__)
@@ -116,7 +117,7 @@ class SourceDirectory:
             quiet_since = time.monotonic()
             while not self._stop.is_set():
                 changed = any(
-                    True for _ in connection.notifies(timeout=_RECONNECT_SECONDS, stop_after=1)
+                    True for _ in connection.notifies(timeout=_STOP_SECONDS, stop_after=1)
                 )
                 if changed or time.monotonic() - quiet_since > _LOOK_AGAIN_SECONDS:
                     yield

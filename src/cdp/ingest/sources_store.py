@@ -109,7 +109,7 @@ def patch_source(
     changed = connection.execute(
         """UPDATE sources
               SET name = coalesce(%(name)s, name),
-                  settings = jsonb_strip_nulls(settings || coalesce(%(settings)s, '{}')),
+                  settings = jsonb_strip_nulls(settings || coalesce(%(settings)s::jsonb, '{}')),
                   disabled_at = CASE WHEN %(disabled)s::boolean IS NULL THEN disabled_at
                                      WHEN %(disabled)s THEN coalesce(disabled_at, now()) END
             WHERE source_id = %(source_id)s""",
