@@ -43,7 +43,7 @@ class Event(NamedTuple):
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """Return the rows of goal 4, in two shapes of traffic."""
-    seconds, rounds = (1.0, 5) if quick else (5.0, 11)
+    seconds, rounds = (0.8, 7) if quick else (5.0, 11)
     batches = _make_batches(50)
     with _open_kafka() as servers:
         return _measure_kafka(servers, batches, seconds, rounds)
