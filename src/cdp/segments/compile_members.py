@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 # More sets than this are combined by counting, which the planner takes flat.
 MOST_JOINED = 12
+_NOBODY = "SELECT 0::BIGINT AS profile_no WHERE FALSE"
 
 
 class Members(NamedTuple):
@@ -46,12 +47,16 @@ def intersect(members: Sequence[Members], relations: Relations) -> Members:
     """Return the profiles that are in every set; all profiles when there is no set."""
     inside = list(dict.fromkeys(m.name for m in members if not m.is_complement))
     outside = list(dict.fromkeys(m.name for m in members if m.is_complement))
+    nobody = relations.add(_NOBODY)
+    if nobody in inside or not set(inside).isdisjoint(outside):
+        return Members(nobody)
+    outside = [name for name in outside if name != nobody]
     if not inside:
         return Members(_union(outside, relations), is_complement=True)
-    if len(inside) + len(outside) > MOST_JOINED:
-        return Members(_counted(inside, outside, relations))
     if len(inside) == 1 and not outside:
         return Members(inside[0])
+    if len(inside) + len(outside) > MOST_JOINED:
+        return Members(_counted(inside, outside, relations))
     joins = [f"SEMI JOIN {name} USING (profile_no)" for name in inside[1:]]
     joins += [f"ANTI JOIN {name} USING (profile_no)" for name in outside]
     return Members(relations.add(f"SELECT profile_no FROM {inside[0]} {' '.join(joins)}"))
@@ -64,7 +69,7 @@ def unite(members: Sequence[Members], relations: Relations) -> Members:
 
 def _union(names: list[str], relations: Relations) -> str:
     if not names:
-        return relations.add("SELECT 0::BIGINT AS profile_no WHERE FALSE")
+        return relations.add(_NOBODY)
     if len(names) == 1:
         return names[0]
     stacked = _stacked([f"SELECT profile_no FROM {name}" for name in names])

@@ -1,0 +1,173 @@
+"""Small worlds of people for rules: made in Python, loaded into a real DuckDB.
+
+A person has nodes, as in the product; every fact hangs on one of them. The same world answers the
+reference evaluator (``facts``) and the compiled SQL (``load``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from cdp.analytics.schema import CORE
+from cdp.segments.compile import Compiled, compile_aggregate, compile_rule
+from cdp.segments.evaluate import (
+    ConsentFact,
+    EventFact,
+    PersonFacts,
+    TraitFact,
+)
+from cdp.segments.rules import EventCount, EventFigure, Rule
+
+TABLES = (
+    "events", "nodes", "node_profiles", "profiles", "node_traits", "node_consents",
+    "memberships", "tag_values",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Person:
+    """One profile: per node its facts; ``tags`` and ``segments`` are the profile's."""
+
+    nodes: Sequence[Node]
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    segments: frozenset[str] = frozenset()
+    joined_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """An identifier with what hangs on it; one statement per purpose and one value per trait."""
+
+    type: str = "user_id"
+    value: str = ""
+    traits: Sequence[TraitFact] = ()
+    consents: Sequence[ConsentFact] = ()
+    events: Sequence[EventFact] = ()
+    variant: str = ""
+
+
+def person(
+    *,
+    traits: Sequence[TraitFact] = (),
+    consents: Sequence[ConsentFact] = (),
+    events: Sequence[EventFact] = (),
+    identifiers: Mapping[str, Sequence[str]] | None = None,
+    tags: Mapping[str, Any] | None = None,
+    segments: frozenset[str] = frozenset(),
+    joined_at: datetime | None = None,
+) -> Person:
+    """Return a person with one fact-carrying node and one more per further identifier."""
+    named = [Node(kind, value) for kind, values in (identifiers or {}).items() for value in values]
+    carrier = Node("anonymous_id", "carrier", traits, consents, events, variant="shared")
+    return Person([carrier, *named], tags or {}, segments, joined_at)
+
+
+def facts(someone: Person) -> PersonFacts:
+    """Return what the evaluator is told about a person."""
+    identifiers: dict[str, list[str]] = {}
+    for node in someone.nodes:
+        if node.variant == "":
+            identifiers.setdefault(node.type, []).append(node.value)
+    return PersonFacts(
+        traits=[fact for node in someone.nodes for fact in node.traits],
+        identifiers=identifiers,
+        consents=[fact for node in someone.nodes for fact in node.consents],
+        events=[fact for node in someone.nodes for fact in node.events],
+        tags=someone.tags,
+        segments=someone.segments,
+        joined_at=someone.joined_at,
+    )
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Return an in-memory DuckDB with the product's tables and an empty ``scope``."""
+    connection = duckdb.connect(":memory:", config={"threads": 2})
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(CORE)
+    connection.execute("CREATE TABLE scope (profile_no BIGINT)")
+    return connection
+
+
+def load(
+    connection: duckdb.DuckDBPyConnection,
+    people: Sequence[Person],
+    scope: Sequence[int] = (),
+) -> None:
+    """Replace everything in DuckDB by ``people``; profile numbers are their positions."""
+    rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
+    for number, someone in enumerate(people):
+        rows["profiles"].append((number, f"prf_{number}", someone.joined_at, 1))
+        for key, value in someone.tags.items():
+            rows["tag_values"].append((key, number, f"prf_{number}", _json(value), None, 1))
+        for key in someone.segments:
+            rows["memberships"].append((key, number, f"prf_{number}", None, 1))
+        for index, node in enumerate(someone.nodes):
+            _add_node(rows, number, number * 100 + index, node)
+    rows["scope"] = [(number,) for number in scope]
+    for table, found in rows.items():
+        name = table if table == "scope" else f"core.{table}"
+        connection.execute(f"DELETE FROM {name}")
+        if found:
+            marks = ", ".join(["?"] * len(found[0]))
+            values = ", ".join([f"({marks})"] * len(found))
+            flat = [value for row in found for value in row]
+            connection.execute(f"INSERT INTO {name} VALUES {values}", flat)
+
+
+def _add_node(
+    rows: dict[str, list[tuple[Any, ...]]], number: int, node_id: int, node: Node
+) -> None:
+    rows["nodes"].append((node_id, node.type, node.value, node.variant, "", None, None, 0, None))
+    rows["node_profiles"].append((node_id, "-infinity", "infinity", number))
+    for trait in node.traits:
+        rows["node_traits"].append(
+            (node_id, trait.name, _json(trait.value), trait.at, trait.message_id, trait.source)
+        )
+    for consent in node.consents:
+        rows["node_consents"].append((node_id, *consent))
+    for event in node.events:
+        rows["events"].append(
+            (
+                1, 0, node_id, event.source, event.message_id, "track", event.name,
+                event.at, event.at, _json(event.properties), "{}", None,
+            )
+        )  # fmt: skip
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=len(repr(value)) % 2 == 0)
+
+
+def profile_numbers(connection: duckdb.DuckDBPyConnection, statement: Compiled) -> list[int]:
+    """Run a compiled rule and return what it selects, sorted; repeats stay visible."""
+    return sorted(row[0] for row in connection.execute(statement.sql, statement.params).fetchall())
+
+
+def members(
+    connection: duckdb.DuckDBPyConnection,
+    rule: Rule,
+    now: datetime,
+    timezone: str = "UTC",
+    *,
+    scope: bool = False,
+) -> list[int]:
+    """Return the numbers of the profiles for which DuckDB says the rule holds."""
+    return profile_numbers(connection, compile_rule(rule, now, timezone, scope))
+
+
+def tag_values(
+    connection: duckdb.DuckDBPyConnection,
+    rule: EventFigure | EventCount,
+    now: datetime,
+    timezone: str = "UTC",
+) -> dict[int, Any]:
+    """Return the value of an aggregate for each profile that has one."""
+    statement = compile_aggregate(rule, now, timezone)
+    found = connection.execute(statement.sql, statement.params).fetchall()
+    return {number: json.loads(value) for number, value in found}
