@@ -21,7 +21,7 @@ from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.health import NamedCheck, remember_success
 from cdp.services import Analytics, Services, open_services
-from cdp.serving import CatchFaults, Serving
+from cdp.serving import CatchFaults, ReadFormsAsJson, Serving
 from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
 
@@ -38,7 +38,7 @@ def build_app(settings: Settings, roles: frozenset[str]) -> ASGIApp:
     ``SetupError`` with one line for the operator.
     """
     services = open_services(settings, roles)
-    api = CatchFaults(build_api(services), services.errors)
+    api = CatchFaults(ReadFormsAsJson(build_api(services)), services.errors)
     writer = services.writer if "ingest" in roles else None
     return Serving(IngestApp(services.sources, writer, settings, api), services)
 

@@ -16,6 +16,7 @@ from cdp.services import Services
 
 _log = get_logger(__name__)
 _OTHER = "other"
+_FORM = b"application/x-www-form-urlencoded"
 
 
 class CatchFaults:
@@ -41,6 +42,26 @@ class CatchFaults:
             self._errors.add(now(), route, error)
             if not is_answered:
                 await answer_error(error)(scope, receive, send)
+
+
+class ReadFormsAsJson:
+    """Around the API: a body sent as a form is JSON, as ``curl -d`` sends it without being told.
+
+    No route takes such forms, and tokens travel in a header that no form can send.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["headers"] = [_say_json(header) for header in scope["headers"]]
+        await self._app(scope, receive, send)
+
+
+def _say_json(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    is_form = header[0] == b"content-type" and header[1].startswith(_FORM)
+    return (b"content-type", b"application/json") if is_form else header
 
 
 class Serving:

@@ -240,6 +240,18 @@ async def test_a_process_without_ingest_takes_no_events(database_url: str, tmp_p
         assert "/v1/batch" not in document["paths"]
 
 
+async def test_a_body_sent_as_curl_sends_it_is_read_as_json(
+    served: tuple[Serving, httpx.AsyncClient], database: Database
+) -> None:
+    _, client = served
+    headers = _make_token(database, "admin")
+    for kind in ({}, {"Content-Type": "application/x-www-form-urlencoded"}):
+        answer = await client.post(
+            "/v1/tokens", content='{"name": "x", "scopes": ["sql:read"]}', headers=headers | kind
+        )
+        assert answer.status_code == 201, answer.text
+
+
 async def test_browsers_may_ask_every_route(served: tuple[Serving, httpx.AsyncClient]) -> None:
     _, client = served
     answer = await client.get("/v1/tokens", headers={"Origin": "https://shop.example"})

@@ -246,6 +246,12 @@ def test_a_message_without_id_and_time_is_new_in_every_request() -> None:
     assert read(event).message_id in ids
 
 
+def test_messages_without_id_and_time_differ_though_each_is_the_first_line_of_its_record() -> None:
+    # Two people of one request lie in two partitions, so in two records.
+    one, two = ({"type": "track", "userId": user} for user in ("u", "v"))
+    assert read(one).message_id != read(two).message_id
+
+
 @pytest.mark.parametrize("written", ["", None])
 def test_an_empty_message_id_is_none(written: str | None) -> None:
     assert read({"type": "track", "userId": "u", "messageId": written}).message_id != ""

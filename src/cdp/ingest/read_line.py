@@ -246,7 +246,8 @@ def _make_message_id(line: LoggedLine, data: bytes, source: Source, original: ob
     from the request that brought it.
     """
     if original in _NO_TIME:
-        content = f"{line.request_id}\n{line.ordinal}".encode()
+        # The lines of one request lie in several records, each numbered from 0: hence the data.
+        content = f"{line.request_id}\n{line.ordinal}\n".encode() + data
     else:
         event = decode_object(data)
         for name in _UNSTABLE:
