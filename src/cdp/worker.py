@@ -25,6 +25,7 @@ from cdp.log.leases import Leases
 from cdp.log.open import open_log
 from cdp.log.port import Log, LogUnavailable, Record
 from cdp.pipeline import STEPS, Batch, Step, Work, process
+from cdp.read_ahead import ReadAhead
 from cdp.read_batch import Identify, read_batch
 from cdp.runtime.clock import now
 from cdp.runtime.logs import get_logger
@@ -64,7 +65,7 @@ class Worker:
         self._sources = sources
         self._identity = identity
         self._identify = identify_claims
-        self._batch_bytes = batch_events * 1024
+        self._ahead = ReadAhead(log, sources.by_id, identify_claims, max_bytes=batch_events * 1024)
         self._currency = currency
         self._steps = tuple(steps)
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -92,6 +93,11 @@ class Worker:
             except StalePosition:
                 _log.info("worker_was_overtaken", worker=self.worker_id)
                 self._positions = None
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading and let others have the partitions."""
+        self._ahead.close()
         with suppress(Exception):
             self._leases.release()
 
@@ -106,15 +112,15 @@ class Worker:
                 stored = read_positions(driver(connection), self._log.name)
             self._positions = {p: stored.get(p, 0) for p in range(self._log.partitions)}
         wanted = {p: self._positions[p] for p in self._held}
-        records = self._log.read(wanted, max_bytes=self._batch_bytes, wait_seconds=wait_seconds)
-        if records:
-            self._work_off(records)
-        return len(records)
+        reading = self._ahead.take(wanted, wait_seconds)
+        if reading.records:
+            self._work_off(reading.records, reading.batch)
+        return len(reading.records)
 
-    def _work_off(self, records: Sequence[Record]) -> None:
+    def _work_off(self, records: Sequence[Record], batch: Batch | None = None) -> None:
         """Commit ``records``; halve them when they fail, until the one bad record is found."""
         try:
-            self._commit(self._read(records))
+            self._commit(batch or self._read(records))
             return
         except Exception as error:
             if not _is_poison(error):

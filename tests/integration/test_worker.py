@@ -63,6 +63,7 @@ def drain(worker: Worker) -> None:
     """Work until the log is empty."""
     while worker.step(0):
         pass
+    worker.close()
 
 
 def ask(database: Database, sql: str) -> list[tuple[Any, ...]]:
@@ -148,12 +149,11 @@ def test_a_message_that_comes_again_has_its_effect_once(
     database: Database, log: PostgresLog, source_id: str
 ) -> None:
     history = some_history()
-    worker = make_worker(database, log)
     append_events(log, source_id, history)
-    drain(worker)
+    drain(make_worker(database, log))
     before = read_state(database)
     append_events(log, source_id, history, request_id="req_again")
-    drain(worker)
+    drain(make_worker(database, log))
     after = read_state(database)
     for part in ("events", "homes", "profiles", "traits", "consents"):
         assert after[part] == before[part], part
