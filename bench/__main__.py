@@ -21,6 +21,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cdp.runtime.logs import configure_logs
+
 PARTS = ("ingest", "log", "worker", "rules", "analytics", "end_to_end")
 RESULTS = Path(__file__).parent / "results"
 
@@ -79,6 +81,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--full", action="store_true", help="large data; takes an hour")
     options = parser.parse_args()
+    configure_logs("text", "warning")
     console = Console(width=110 if not sys.stdout.isatty() else None)
     rows = measure(options.parts, quick=not options.full, console=console)
     console.print(draw(rows))
