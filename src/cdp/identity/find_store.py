@@ -70,6 +70,14 @@ def find_profile(conn: Driver, asked: Identifier) -> FoundProfile | None:
     return FoundProfile(row[0], row[1], tuple(node[0] for node in nodes))
 
 
+def find_named_node(conn: Driver, asked: Identifier) -> int | None:
+    """Return the node of an identifier, or ``None``."""
+    row = conn.execute(
+        "SELECT node_id FROM nodes WHERE type = %s AND value = %s AND variant = ''", tuple(asked)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
 def list_identifiers(conn: Driver, profile_no: int) -> list[ProfileIdentifier]:
     """Return the identifiers that lead to a profile now, by type and first sighting."""
     rows = conn.execute(

@@ -1,0 +1,133 @@
+"""Identity over HTTP: the rules, and why people are who they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from cdp.access.guard import require
+from cdp.access.masking import mask_identifier
+from cdp.access.scopes import Caller
+from cdp.errors import NotFound
+from cdp.identity.explain_store import Step, explain, list_changes, list_refusals, list_steps
+from cdp.identity.find_store import (
+    PROFILE_ID_TYPE,
+    FoundProfile,
+    find_named_node,
+    find_profile,
+)
+from cdp.identity.rules import Rules
+from cdp.model import Identifier
+from cdp.runtime.clock import format_time
+from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.storage.database import Database, Driver, driver
+
+Reader = Annotated[Caller, Depends(require("profiles:read"))]
+
+ReadName = Callable[[str], Identifier]
+"""From ``type:value`` in a path to the normalised identifier; raises ``NotFound``."""
+
+
+def create_router(
+    database: Database, read_rules: Callable[[], Rules], read_name: ReadName
+) -> APIRouter:
+    """Return the routes that tell about identity."""
+    router = APIRouter(tags=["identity"])
+
+    @router.get("/v1/identity/rules")
+    def get_rules(caller: Reader) -> dict[str, Any]:
+        """Show the rules: identifier types, their strength, limits and blocked values."""
+        return read_rules().document()
+
+    @router.get("/v1/identity/refused")
+    def get_refused(
+        caller: Reader,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """List the joins that were withheld, the newest first."""
+        below = decode_cursor(cursor, tuple[int])[0] if cursor else None
+        with database.snapshot() as connection:
+            found = list_refusals(driver(connection), below=below, limit=limit + 1)
+        page = found[:limit]
+        following = encode_cursor((page[-1]["id"],)) if len(found) > limit else None
+        shown = [
+            {
+                "a": _show(row["a"], caller),
+                "b": _show(row["b"], caller),
+                "reason": row["reason"],
+                "message_id": row["message_id"],
+                "source_id": row["source_id"],
+                "at": format_time(row["at"]),
+            }
+            for row in page
+        ]
+        return {"data": shown, "next": following}
+
+    @router.get("/v1/profiles/{p}/history")
+    def get_history(caller: Reader, p: str) -> dict[str, Any]:
+        """Show every join, refusal, merge, parting and redirect of a person, oldest first."""
+        with database.snapshot() as connection:
+            tx = driver(connection)
+            found, _ = _find(tx, read_name(p))
+            steps = list_steps(tx, read_rules(), found.node_ids)
+            changes = list_changes(tx, found.node_ids)
+        rows = [_show_step(step, caller) for step in steps]
+        rows += [{**change, "at": format_time(change["at"])} for change in changes]
+        return {"data": sorted(rows, key=lambda row: row["at"]), "next": None}
+
+    @router.get("/v1/profiles/{p}/explain")
+    def get_explanation(
+        caller: Reader, p: str, other: Annotated[str, Query(alias="with")]
+    ) -> dict[str, Any]:
+        """Show by which events two identifiers are one person, or what withheld it."""
+        with database.snapshot() as connection:
+            tx = driver(connection)
+            ours, our_node = _find(tx, read_name(p))
+            theirs, their_node = _find(tx, read_name(other))
+            told = explain(
+                tx,
+                read_rules(),
+                [our_node, *ours.node_ids],
+                [their_node, *theirs.node_ids],
+                same=ours.profile_no == theirs.profile_no,
+            )
+        return {
+            "same": told.same,
+            "path": [_show_edge(step, caller) for step in told.path],
+            "withheld": [_show_edge(step, caller) for step in told.withheld],
+        }
+
+    return router
+
+
+def _find(conn: Driver, asked: Identifier) -> tuple[FoundProfile, int]:
+    found = find_profile(conn, asked)
+    if found is None:
+        raise NotFound("profile_not_found", "no profile goes by this identifier")
+    if asked.type == PROFILE_ID_TYPE:
+        return found, found.profile_no
+    return found, find_named_node(conn, asked) or found.profile_no
+
+
+def _show(name: Identifier, caller: Caller) -> str:
+    value = name.value if caller.sees_personal else mask_identifier(name.type, name.value)
+    return f"{name.type}:{value}"
+
+
+def _show_edge(step: Step, caller: Caller) -> dict[str, Any]:
+    return {
+        "from": _show(step.strong, caller),
+        "to": _show(step.weak, caller),
+        "message_id": step.evidence.message_id,
+        "at": format_time(step.at),
+        "source_id": step.evidence.source_id,
+        "rule": step.rule,
+    }
+
+
+def _show_step(step: Step, caller: Caller) -> dict[str, Any]:
+    change = "joined" if step.rule in ("seen_together", "moved") else "refused"
+    return {"change": change, **_show_edge(step, caller)}
