@@ -252,6 +252,17 @@ async def test_a_body_sent_as_curl_sends_it_is_read_as_json(
         assert answer.status_code == 201, answer.text
 
 
+async def test_sources_are_listed_oldest_first_even_those_of_one_transaction(
+    served: tuple[Serving, httpx.AsyncClient], database: Database
+) -> None:
+    _, client = served
+    with database.transaction() as connection:
+        made = [create_source(driver(connection), str(n), "web", {})[0] for n in range(6)]
+    headers = _make_token(database, "sources:write")
+    listed = (await client.get("/v1/sources", headers=headers)).json()["data"]
+    assert [row["id"] for row in listed] == [source.source_id for source in made]
+
+
 async def test_browsers_may_ask_every_route(served: tuple[Serving, httpx.AsyncClient]) -> None:
     _, client = served
     answer = await client.get("/v1/tokens", headers={"Origin": "https://shop.example"})

@@ -60,7 +60,9 @@ def create_source(
     """Make a source with its first write key; return both."""
     source_id = f"src_{_random_text(12)}"
     row = connection.execute(
-        """INSERT INTO sources (source_id, name, type, settings) VALUES (%s, %s, %s, %s)
+        # Not the transaction's time: of two made in one, the first is the older.
+        """INSERT INTO sources (source_id, name, type, settings, created_at)
+           VALUES (%s, %s, %s, %s, clock_timestamp())
            RETURNING number""",
         (source_id, name, type, Jsonb(dict(settings))),
     ).fetchone()
