@@ -6,6 +6,7 @@ request ─► count and catch ─► ingest routes (plain ASGI) ─► guard �
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
@@ -73,9 +74,11 @@ def build_api(services: Services) -> FastAPI:
 def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRouter]:
     """Give the routers of the role api; a path that two could match belongs to the first."""
     from cdp.analytics import routes as analytics_routes
+    from cdp.identity import routes as identity_routes
     from cdp.ingest import routes as ingest_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
+    from cdp.profiles.profile_names import parse_profile_name
     from cdp.runtime import example_routes
     from cdp.segments import members_routes, tags_routes
     from cdp.segments import routes as segment_routes
@@ -93,6 +96,9 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
         data_dir=settings.data_dir,
     )
     yield ingest_routes.create_router(database, services.sources, log)
+    yield identity_routes.create_router(
+        database, services.rules.get, partial(parse_profile_name, normalise=normalise)
+    )
     yield search_routes.create_router(database, normalise)
     yield profile_routes.create_router(database, normalise)
     yield analytics_routes.create_router(analytics.engine, settings)
