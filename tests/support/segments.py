@@ -20,7 +20,7 @@ from cdp.model import Identifier
 from cdp.receipts import Progress
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import install_error_answers
-from cdp.segments.api import create_routers
+from cdp.segments import members_routes, routes, tags_routes
 from cdp.segments.refresh import Refresher
 from cdp.segments.service import FoundPerson, Segments
 from cdp.storage.database import Database, driver
@@ -89,7 +89,7 @@ def serve_segments(database: Database, folder: Path) -> Iterator[Served]:
         return FoundPerson(row[0], row[1], Identifier(kind, value))
 
     services = Segments(database, engine, refresher, find_person, "UTC")
-    routers = create_routers(services)
+    routers = [each.create_router(services) for each in (routes, members_routes, tags_routes)]
     app = FastAPI()
     app.state.progress = Progress(refresher.positions, refresher.positions)
     for router in routers:
