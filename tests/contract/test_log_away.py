@@ -27,6 +27,8 @@ from tests.support.postgres import PostgresServer, PrivatePostgres
 class Server(Protocol):
     def start(self) -> None: ...
     def kill(self) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
 
 
 @dataclass
@@ -41,6 +43,8 @@ class _Postgres:
     def __init__(self, private: PrivatePostgres) -> None:
         self.start = private.start
         self.kill = private.stop
+        self.freeze = private.freeze
+        self.thaw = private.thaw
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +144,18 @@ def test_what_was_acknowledged_survives_the_end_of_the_server(fragile: Fragile) 
         return found == {offset: f"v{n}" for n, offset in enumerate(offsets)}
 
     wait_until(is_there, even_when_away=True)
+
+
+def test_a_server_that_hangs_is_told_to_the_caller_and_forgiven(fragile: Fragile) -> None:
+    log = fragile.place.open()
+    append(log, record(0, "before"))
+    fragile.server.freeze()
+    try:
+        with pytest.raises(LogUnavailable):
+            append(log, record(0, "unknown"))
+    finally:
+        fragile.server.thaw()
+    wait_until(lambda: _is_appended(log, "after"), even_when_away=True)
+    found = values(read_all(log, {0: 0}))
+    # Whether the one in between got through is for the caller to send again.
+    assert [value for value in found if value != "unknown"] == ["before", "after"]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
@@ -127,6 +128,20 @@ class PrivatePostgres:
         """Start it again on the same address with the same data."""
         self._server.start()
         assert self._server.get_uri() == self.url
+
+    def freeze(self) -> None:
+        """Halt every process of it: connections stay open and nothing answers."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        postmaster = psutil.Process(self._server.get_pid())
+        return [postmaster, *postmaster.children()]
 
     def close(self) -> None:
         """Stop it and delete its data."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -39,8 +39,18 @@ class Append:
 class Backlog:
     """The appends that wait for an acknowledgement. Thread-safe."""
 
-    def __init__(self, *, max_bytes: int, timeout_seconds: float) -> None:
-        """Hold at most ``max_bytes``; fail what is older than ``timeout_seconds``."""
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        timeout_seconds: float,
+        on_silence: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Hold at most ``max_bytes``; fail what is older than ``timeout_seconds``.
+
+        ``on_silence`` is called after that, when nobody else will notice that the log hangs.
+        """
+        self._on_silence = on_silence
         self._max_bytes = max_bytes
         self._timeout = timeout_seconds
         self._lock = threading.Condition()
@@ -125,3 +135,5 @@ class Backlog:
             late = [append for append in self._open if append.deadline <= now]
         for append in late:
             self.fail(append, f"no acknowledgement within {self._timeout:g} s")
+        if late and not self._closed.is_set():
+            self._on_silence()

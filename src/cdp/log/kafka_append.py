@@ -26,6 +26,7 @@ _DELIVERY_TIMEOUT_MS = 7500
 # Records that wait while their partition's last batch is on its way travel together.
 _BATCH_BYTES = 1024 * 1024
 _REPLACE_EVERY_SECONDS = 1.0
+_CLOSE_SECONDS = 0.5
 
 _log = get_logger(__name__)
 
@@ -79,31 +80,34 @@ class Appender:
         is_away = isinstance(error, RetriableError)
         self._backlog.fail(append, describe(error), is_away=is_away)
 
-    def replace(self, spoiled: KafkaProducer) -> None:
-        """Open a new producer in the background.
+    def replace(self, spoiled: KafkaProducer | None = None) -> None:
+        """Open a new producer in the background, as soon as a broker answers.
 
-        After an error that is not worth a repetition, an idempotent producer of kafka-python
-        3.0 refuses every later record with the same error, for ever.
+        Called after every append that failed, because kafka-python's idempotent producer does not
+        always survive that: one refused record makes it refuse all later ones for ever, and after
+        a broker that hung it may wait for a producer id for ever.
         """
         with self._lock:
-            if self._is_replacing or self._producer is not spoiled:
+            if self._is_replacing or (spoiled or self._producer) is not self._producer:
                 return
             self._is_replacing = True
-        threading.Thread(target=self._replace, args=(spoiled,), daemon=True).start()
+        threading.Thread(target=self._replace, name="log-replace", daemon=True).start()
 
-    def _replace(self, spoiled: KafkaProducer) -> None:
+    def _replace(self) -> None:
         while not self._closed.is_set():
             try:
                 fresh = self._open()
             except KafkaError as error:
-                _log.warning("log_producer_not_replaced", error=describe(error))
+                _log.info("log_producer_not_replaced", reason=describe(error))
                 self._closed.wait(_REPLACE_EVERY_SECONDS)
                 continue
             with self._lock:
-                self._producer = fresh
+                spoiled, self._producer = self._producer, fresh
                 self._is_replacing = False
-            break
-        _close(spoiled)
+            _close(spoiled)
+            if self._closed.is_set():
+                _close(fresh)
+            return
 
     def close(self) -> None:
         """Let go of the connection; what is still under way has failed before."""
@@ -129,9 +133,12 @@ class Appender:
 
 
 def _close(producer: KafkaProducer) -> None:
-    # It raises when something could not be sent, which its caller knows already.
+    # It raises, and stays open, when something could not be sent: its caller knows already.
     with suppress(KafkaError):
-        producer.close(timeout=1)
+        producer.close(timeout=_CLOSE_SECONDS)
+    sender = producer._sender
+    if sender.is_alive():
+        sender.force_close()
 
 
 class _Pending:
@@ -154,6 +161,5 @@ class _Pending:
             self._appender.settle(self._append, self._offsets)
 
     def fail(self, error: BaseException) -> None:
-        if not isinstance(error, RetriableError):
-            self._appender.replace(self._producer)
+        self._appender.replace(self._producer)
         self._appender.fail(self._append, error)

@@ -43,7 +43,11 @@ class KafkaLog:
         self._cluster, self._partitions = ensure_topic(self._admin, settings)
         limit = read_message_limit(self._admin, settings)
         options = read_options(settings)
-        self._backlog = Backlog(max_bytes=_BACKLOG_BYTES, timeout_seconds=APPEND_TIMEOUT_SECONDS)
+        self._backlog = Backlog(
+            max_bytes=_BACKLOG_BYTES,
+            timeout_seconds=APPEND_TIMEOUT_SECONDS,
+            on_silence=lambda: self._appender.replace(),
+        )
         try:
             self._appender = Appender(self._topic, options, limit, self._backlog)
         except KafkaError as error:
