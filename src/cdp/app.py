@@ -79,7 +79,6 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
     from cdp.profiles.profile_names import parse_profile_name
-    from cdp.runtime import example_routes
     from cdp.segments import members_routes, tags_routes
     from cdp.segments import routes as segment_routes
 
@@ -106,7 +105,6 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield segment_routes.create_router(segments)
     yield members_routes.create_router(segments)
     yield tags_routes.create_router(segments)
-    yield example_routes.create_router(settings)
 
 
 def _make_segments(services: Services, analytics: Analytics) -> Segments:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
+from structlog.testing import capture_logs
 
 from cdp.access import tokens_store
 from cdp.access.guard import read_requirements
@@ -123,6 +124,7 @@ async def test_only_the_known_routes_are_public_and_all_others_say_what_they_nee
     found = guard.kwargs["routes"]
     assert {route.template for route in found if route.scopes is None} == PUBLIC
     assert {(m, r.template) for r in found for m in r.methods} == set(_list_routes(app))
+    assert len(_list_routes(app)) == len(set(_list_routes(app)))
     for_admin = {route.template for route in found if route.scopes == ("admin",)}
     assert for_admin == {"/v1/tokens", "/v1/tokens/{token_id}", "/v1/audit"}
 
@@ -293,7 +295,9 @@ async def test_a_fault_is_answered_without_a_trace_and_remembered(
             "INSERT INTO profiles (profile_no, profile_id) SELECT node_id, 'prf_7' FROM nodes"
         )
     token = _make_token(database, "profiles:read")
-    answer = await client.get("/v1/profiles/user_id:7", headers=token)
+    with capture_logs() as logged:
+        answer = await client.get("/v1/profiles/user_id:7", headers=token)
+    assert [line["event"] for line in logged] == ["unexpected_error"]
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "ann@example.com" not in answer.text
     errors = (await client.get("/v1/status", headers=token)).json()["last_errors"]
