@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -151,6 +152,8 @@ async def test_a_profile_is_shown_with_all_that_is_known(
             "marketing": {"granted": False, "at": "2026-03-01T12:00:00.000Z", "source": "shop"}
         },
         "version": 2,
+        "first_touch": None,
+        "last_touch": None,
     }
 
 
@@ -177,7 +180,9 @@ async def test_an_old_profile_id_answers_with_the_current_profile(
 @pytest.mark.parametrize(
     "name", ["email:bob@example.com", "id:prf_nobody", "nonsense", "email:%20"]
 )
-@pytest.mark.parametrize("tail", ["", "/traits", "/events", "/identifiers", "/segments", "/tags"])
+@pytest.mark.parametrize(
+    "tail", ["", "/traits", "/events", "/orders", "/identifiers", "/segments", "/tags"]
+)
 async def test_nobody_is_not_found(client: httpx.AsyncClient, name: str, tail: str) -> None:
     answer = await client.get(f"/v1/profiles/{name}{tail}")
     assert (answer.status_code, answer.json()["code"]) == (404, "profile_not_found")
@@ -423,6 +428,72 @@ async def test_orders_count_when_something_remains_after_refunds(
         {"amount": 129000, "currency": "CNY"},
         {"amount": 500, "currency": "USD"},
     ]
+
+
+async def test_orders_are_listed_newest_first_in_pages(
+    client: httpx.AsyncClient, writer: Writer
+) -> None:
+    node = writer.add_node("user_id", "7")
+    for number in range(3):
+        document = {
+            "status": "paid",
+            "placed_at": hour(number).isoformat(),
+            "updated_at": hour(number).isoformat(),
+            "tax": 5,
+            "lines": [{"sku": "tea", "price": 700, "quantity": 1}],
+            "refunds": [{"refund_id": "r", "amount": 200}],
+        }
+        writer.execute(
+            """INSERT INTO orders (scope, order_id, node_id, status, currency, total, refunded,
+                                   placed_at, updated_at, document)
+               VALUES ('', %(id)s, %(node)s, 'paid', 'CNY', 700, 200, %(at)s, %(at)s, %(doc)s)""",
+            {"id": f"o{number}", "node": node, "at": hour(number), "doc": json.dumps(document)},
+        )
+    first = (await client.get("/v1/profiles/user_id:7/orders?limit=2")).json()
+    rest = (
+        await client.get(f"/v1/profiles/user_id:7/orders?limit=2&cursor={first['next']}")
+    ).json()
+    assert [order["order_id"] for order in first["data"] + rest["data"]] == ["o2", "o1", "o0"]
+    assert rest["next"] is None
+
+    def cny(amount: int) -> dict[str, Any]:
+        return {"amount": amount, "currency": "CNY"}
+
+    at = format_time(hour(0))
+    assert rest["data"][0] == {
+        "order_id": "o0",
+        "status": "paid",
+        "currency": "CNY",
+        "placed_at": at,
+        "updated_at": at,
+        "total": cny(700),
+        "refunded": cny(200),
+        "net": cny(500),
+        "discount": None,
+        "tax": cny(5),
+        "shipping": None,
+        "store": None,
+        "channel": None,
+        "lines": [{"sku": "tea", "price": cny(700), "quantity": 1}],
+        "refunds": [{"refund_id": "r", "amount": cny(200), "at": None}],
+    }
+
+
+async def test_first_and_last_touch_are_the_visits_that_something_brought(
+    client: httpx.AsyncClient, writer: Writer
+) -> None:
+    visitor = _make_ann(writer)
+    inner = {"page": {"url": "https://shop.cn/a", "referrer": "https://shop.cn/"}}
+    search = {"page": {"url": "https://shop.cn/", "referrer": "https://search.example/?q=tea"}}
+    campaign = {"campaign": {"source": "wechat", "name": "spring"}, "page": {"url": "https://x/"}}
+    for hours, context in ((0, inner), (1, search), (2, inner), (3, campaign), (4, {})):
+        writer.add_event(visitor, hour(hours), f"m{hours}", kind="page", context=context)
+    shown = (await client.get("/v1/profiles/user_id:42")).json()
+    first, last = shown["first_touch"], shown["last_touch"]
+    assert (first["message_id"], first["referrer"]) == ("m1", "https://search.example/?q=tea")
+    assert first["source"] is None
+    assert (last["message_id"], last["source"], last["campaign"]) == ("m3", "wechat", "spring")
+    assert last["at"] == format_time(hour(3))
 
 
 async def test_a_refused_claim_is_shown_on_the_contact(

@@ -17,6 +17,7 @@ from cdp.access.scopes import Caller
 from cdp.errors import Unprocessable
 from cdp.model import Identifier
 from cdp.profiles import profile_document as documents
+from cdp.profiles.orders_read_store import read_orders
 from cdp.profiles.profile_names import Normalise, parse_profile_name, profile_not_found
 from cdp.profiles.profile_store import (
     PROFILE_ID,
@@ -30,6 +31,7 @@ from cdp.profiles.profile_store import (
 )
 from cdp.profiles.said import list_registers, list_statements
 from cdp.profiles.timeline_store import read_said, read_timeline
+from cdp.profiles.touches_store import read_touches
 from cdp.profiles.traits import join_traits, list_history
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import format_time, now, parse_time
@@ -90,6 +92,7 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
     _add_profile(router, people)
     _add_traits(router, people)
     _add_events(router, people)
+    _add_orders(router, people)
     _add_lists(router, people)
     return router
 
@@ -106,6 +109,7 @@ def _add_profile(router: APIRouter, people: People) -> None:
         with people.find(p) as (tx, asked, found):
             person = read_person_at(tx, found, moment)
             sources = read_sources(tx)
+            first_touch, last_touch = read_touches(tx, found.profile_no)
         shown = documents.show_person(person, sources, moment, is_masked=not caller.sees_personal)
         is_old_id = asked.type == PROFILE_ID and asked.value != person.profile_id
         document = {
@@ -113,6 +117,8 @@ def _add_profile(router: APIRouter, people: People) -> None:
             "asked_as": str(asked),
             "redirected_from": asked.value if is_old_id else None,
             **shown,
+            "first_touch": first_touch,
+            "last_touch": last_touch,
         }
         return answer_tagged(document, if_none_match)
 
@@ -195,6 +201,20 @@ def _add_events(router: APIRouter, people: People) -> None:
             [documents.show_event(event, sources, is_masked=is_masked) for event in page],
             encode_cursor(page[-1].key) if len(events) > limit else None,
         )
+
+
+def _add_orders(router: APIRouter, people: People) -> None:
+    @router.get("/v1/profiles/{p}/orders")
+    def list_orders(
+        caller: Reader, p: str, limit: Limit = 100, cursor: str | None = None
+    ) -> Response:
+        """Show a person's orders as they stand, net of refunds, newest first."""
+        past = decode_cursor(cursor, tuple[datetime, int]) if cursor else None
+        with people.find(p) as (tx, _, found):
+            orders = read_orders(tx, found.profile_no, limit=limit + 1, past=past)
+        page = orders[:limit]
+        following = encode_cursor(page[-1][0]) if len(orders) > limit else None
+        return answer_rows([order for _, order in page], following)
 
 
 def _add_lists(router: APIRouter, people: People) -> None:
