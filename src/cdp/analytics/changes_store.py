@@ -86,8 +86,9 @@ class DatabaseAway(Exception):
 
 @dataclass(slots=True)
 class Changes:
-    """The changes of consecutive batches up to ``seq``; of none when ``batches`` is 0."""
+    """The changes of the batches after ``after`` up to ``seq``; of none when these are equal."""
 
+    after: int
     seq: int
     batch: str | None = None
     batches: int = 0
@@ -167,7 +168,7 @@ class ChangesStore:
 def _read(cursor: Any, after: int, most_events: int) -> Changes:
     rows = _fetch(cursor, _BATCHES.format(after=after, limit=MOST_BATCHES)).to_pylist()
     taken = take_batches(rows, most_events)
-    changes = Changes(after, is_head=len(taken) == len(rows) < MOST_BATCHES)
+    changes = Changes(after, after, is_head=len(taken) == len(rows) < MOST_BATCHES)
     for row in taken:
         _add_batch(changes, row)
     if taken:

@@ -43,6 +43,8 @@ _HARDEN = (
 )
 _CHECKPOINT_BYTES = 1024 * 1024
 _SPILL_LIMIT = "4GB"
+# Larger than what one step writes; between steps ``checkpoint`` keeps the log small.
+_CHECKPOINT_THRESHOLD = "64MB"
 
 
 class QueryTimeout(Exception):
@@ -63,6 +65,7 @@ class Engine:
             "threads": threads,
             "temp_directory": f"{self.path}.tmp",
             "max_temp_directory_size": _SPILL_LIMIT,
+            "checkpoint_threshold": _CHECKPOINT_THRESHOLD,
         }
         self._writing = threading.Lock()
         self._opening = threading.Lock()
@@ -149,6 +152,10 @@ class Engine:
     def applied_positions(self, log: str) -> dict[int, int]:
         """Return, per partition of ``log``, the offset below which everything is in it."""
         return dict(self._positions.get(log, {}))
+
+    def note_positions(self, positions: Mapping[str, Mapping[int, int]]) -> None:
+        """Say what the feed has just committed."""
+        self._positions = {log: dict(found) for log, found in positions.items()}
 
     def read_positions(self) -> dict[str, dict[int, int]]:
         """Return the applied positions of every log."""

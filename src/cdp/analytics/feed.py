@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,7 +17,13 @@ import psycopg
 import pyarrow as pa
 
 from cdp.analytics.apply import PropertiesSeen, apply_changes
-from cdp.analytics.changes_store import Changes, ChangesStore, DatabaseAway, merge_positions
+from cdp.analytics.changes_store import (
+    Changes,
+    ChangesStore,
+    DatabaseAway,
+    Positions,
+    merge_positions,
+)
 from cdp.analytics.engine import Engine
 from cdp.analytics.freshness import Ends, Freshness
 from cdp.runtime.clock import now
@@ -67,8 +74,11 @@ class Feed:
         self._small: dict[str, pa.Table] = {}
         self._seen = PropertiesSeen()
         self._is_history_known = False
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed-reader")
+        self._ahead: Future[Changes] | None = None
         self._most_events = MOST_EVENTS
-        self._seq = engine.applied_seq()
+        self._seq = 0
+        self._positions: Positions = {}
         self._recall()
 
     def step(self, wait_seconds: float) -> FeedStep:
@@ -98,14 +108,13 @@ class Feed:
 
     def rebuild(self) -> None:
         """Drop everything and feed it again, up to what is committed now."""
-        self._engine.reset()
-        self._seq = 0
-        self._small = {}
-        self._recall()
+        self._forget()
         self.catch_up()
 
     def close(self) -> None:
         """Let go of the connections to Postgres."""
+        self._drop_ahead()
+        self._reader.shutdown()
         self._store.close()
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -115,9 +124,28 @@ class Feed:
 
     def _read(self) -> Changes:
         if not self._is_history_known:
+            self._drop_ahead()
             self._check_history()
         self._look_at_log()
-        return self._store.read(self._seq, self._most_events)
+        changes = self._take_ahead() or self._store.read(self._seq, self._most_events)
+        if not changes.is_head:
+            # There is more: fetch it while this is being applied.
+            self._ahead = self._reader.submit(self._store.read, changes.seq, self._most_events)
+        return changes
+
+    def _take_ahead(self) -> Changes | None:
+        """Return what was fetched ahead, when it is what comes next."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        changes = ahead.result()
+        return changes if changes.after == self._seq else None
+
+    def _drop_ahead(self) -> None:
+        """Wait for what is being fetched ahead, whose connection is needed, and forget it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.exception()
 
     def _check_history(self) -> None:
         """A restored or another database has its own batches; what was fed is not part of them."""
@@ -128,10 +156,7 @@ class Feed:
                     "analytics_other_history",
                     consequence="Postgres has another history than this file; fed again",
                 )
-                self._engine.reset()
-                self._seq = 0
-                self._small = {}
-                self._recall()
+                self._forget()
         self._is_history_known = True
 
     def _look_at_log(self) -> None:
@@ -192,32 +217,39 @@ class Feed:
             changes.is_head,
         )
 
-    def _settle_as_of(
-        self, changes: Changes, positions: dict[str, dict[int, int]]
-    ) -> datetime | None:
+    def _settle_as_of(self, changes: Changes, positions: Positions) -> datetime | None:
         if self._read_log_ends is not None:
             return self._freshness.reached(positions)
         # Without sight of the log: nothing is known of what the workers have not come to.
         return changes.received_until if changes.is_head else None
 
-    def _apply(
-        self, changes: Changes, positions: dict[str, dict[int, int]], as_of: datetime | None
-    ) -> None:
+    def _apply(self, changes: Changes, positions: Positions, as_of: datetime | None) -> None:
         try:
             with self._engine.write() as duck:
-                apply_changes(duck, changes, self._seen, positions, as_of or self._engine.as_of())
-        finally:
+                kinds = apply_changes(
+                    duck, changes, self._seen, positions, as_of or self._engine.as_of()
+                )
+        except BaseException:
             # Whatever became of the transaction, the file knows.
-            self._seq = self._engine.applied_seq()
             self._recall()
+            raise
+        self._seq, self._positions, self._seen.kinds = changes.seq, positions, kinds
+        self._engine.note_positions(positions)
         self._small |= changes.small
         self._fit(changes)
 
     def _recall(self) -> None:
         self._engine.recall()
+        self._seq = self._engine.applied_seq()
         self._positions = self._engine.read_positions()
         with self._engine.cursor() as cursor:
             self._seen.recall(cursor)
+
+    def _forget(self) -> None:
+        self._drop_ahead()
+        self._engine.reset()
+        self._small = {}
+        self._recall()
 
     def _fit(self, changes: Changes) -> None:
         """Take fewer events at a time when they are large: the tables are held in memory."""
