@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import typer
 
 from cdp.errors import SetupError
 from cdp.runtime.credentials import FILE_NAME, read_credentials
@@ -107,10 +108,10 @@ def raise_for_refusal(response: httpx.Response) -> None:
 
 
 def name_profile(text: str) -> str:
-    """Return ``type:value`` as it stands in a path. Raises ``SetupError`` for anything else."""
+    """Return ``type:value`` as it stands in a path. Anything else is wrong use (exit 2)."""
     kind, colon, value = text.partition(":")
     if not colon or not kind or not value:
-        raise SetupError(
+        raise typer.BadParameter(
             f"{text!r} names no profile; write type:value, such as email:ann@example.com"
         )
     return f"{quote(kind, safe='')}:{quote(value, safe='')}"

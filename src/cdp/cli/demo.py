@@ -140,7 +140,7 @@ Try next:
   cdp segment create loyal --name "Paid twice in 30 days" --rule {shlex.quote(RULE)}
   cdp segment members loyal --fields email,traits.city --format csv
   cdp segment changes loyal
-  cdp sql {shlex.quote(QUESTION)}
+  cdp sql "{QUESTION}"
   cdp profile show user_id:u1000007
 
 Or over HTTP: {url}/docs

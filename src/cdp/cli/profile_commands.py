@@ -18,8 +18,9 @@ After = Annotated[str | None, typer.Option(help="A receipt: wait until that writ
 def _ask(person: str, rest: str = "", **params: Any) -> Any:
     if params.get("after") is not None:
         params["wait"] = "10s"
+    path = f"/v1/profiles/{name_profile(person)}{rest}"
     with open_client() as client:
-        return client.call("GET", f"/v1/profiles/{name_profile(person)}{rest}", params=params)
+        return client.call("GET", path, params=params)
 
 
 @app.command("show")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdp.cli.client import open_client, raise_for_refusal
+from cdp.cli.client import name_profile, open_client, raise_for_refusal
 from cdp.cli.output import (
     JsonFlag,
     error_console,
@@ -122,10 +122,9 @@ def list_changes(
 @app.command("why")
 def explain_membership(key: Key, person: str, as_json: JsonFlag = False) -> None:
     """Show why somebody is in a segment, or not."""
-    from cdp.cli.client import name_profile
-
+    path = f"/v1/segments/{key}/members/{name_profile(person)}"
     with open_client() as client:
-        answer = client.call("GET", f"/v1/segments/{key}/members/{name_profile(person)}")
+        answer = client.call("GET", path)
     print_record(answer, as_json=as_json)
 
 
