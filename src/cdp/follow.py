@@ -146,7 +146,8 @@ class Follower(threading.Thread):
         self._after_round(self._state)
 
     def _follow(self) -> None:
-        step = self._feed.step(0 if self._is_pending else _IDLE_SECONDS)
+        must_not_wait = self._is_pending or self._refresher.is_time_due(self._now())
+        step = self._feed.step(0 if must_not_wait else _IDLE_SECONDS)
         now = self._now()
         self._state = replace(self._state, fed_at=now)
         self._is_pending |= step.batches > 0

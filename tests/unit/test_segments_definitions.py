@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from cdp.segments.definitions import (
     order_units,
     resolve_tag,
 )
-from cdp.segments.refresh_plan import plan_refresh
+from cdp.segments.refresh_plan import find_due_for_time, plan_refresh
 
 BOUGHT = {"event": "Order Completed"}
 
@@ -128,7 +129,7 @@ SILENT = {"not": {**BOUGHT, "within": {"last": "30d"}}}
 
 
 def plan(*units: Definition, **options: Any) -> list[tuple[str, bool, str]]:
-    chosen = {"any_touched": False, "time_is_due": False, **options}
+    chosen = {"any_touched": False, **options}
     return [(each.definition.key, each.whole, each.cause) for each in plan_refresh(units, **chosen)]
 
 
@@ -146,13 +147,16 @@ def test_touched_profiles_are_evaluated_everywhere_but_alone() -> None:
 def test_time_evaluates_those_that_move_with_it_and_what_rests_on_them() -> None:
     units = (segment("a"), segment("silent", SILENT), segment("b", {"segment": "silent"}))
 
-    assert plan(*units, time_is_due=True) == [("silent", True, "time"), ("b", False, "event")]
+    assert plan(*units, due_for_time={UnitName("segment", "silent")}) == [
+        ("silent", True, "time"),
+        ("b", False, "event"),
+    ]
 
 
 def test_a_new_definition_is_evaluated_for_everybody() -> None:
     changed = segment("a", version=2, evaluated=1)
 
-    assert plan(changed, segment("b"), time_is_due=True) == [("a", True, "definition")]
+    assert plan(changed, segment("b")) == [("a", True, "definition")]
 
 
 def test_when_nobody_knows_who_was_touched_everybody_is() -> None:
@@ -165,3 +169,17 @@ def test_a_skipped_unit_is_left_out() -> None:
     assert plan(segment("a"), segment("b"), any_touched=True, skipped=skipped) == [
         ("b", False, "event")
     ]
+
+
+def test_due_for_time_is_what_moves_and_was_not_looked_at_lately() -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    seconds = [UnitName("segment", name) for name in ("a", "b", "c", "d")]
+    moving = [Definition("segment", name.key, SILENT, 1, 1) for name in seconds]
+    looked_at = {
+        name: noon - timedelta(seconds=age)
+        for name, age in zip(seconds, (20, 14, 15), strict=False)
+    }
+
+    due = find_due_for_time([*moving, segment("still")], looked_at, noon, timedelta(seconds=15))
+
+    assert [name.key for name in due] == ["d", "a", "c"]

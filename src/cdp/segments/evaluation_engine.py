@@ -331,6 +331,9 @@ class Evaluator:
                 "cause": evaluation.cause,
             },
         )
+        # An INSERT answers with the number of its rows. Mostly nothing changed.
+        if self._duck.fetchall() == [(0,)]:
+            return
         self._duck.execute(apply, unit)
         self._duck.execute(enter, {**unit, "now": self._now})
 

@@ -24,7 +24,7 @@ from cdp.errors import Conflict, Unavailable
 from cdp.runtime.logs import get_logger
 from cdp.segments import mirror_engine as mirror
 from cdp.segments import segments_store, tags_store
-from cdp.segments.definitions import Definition, UnitName, find_users
+from cdp.segments.definitions import Definition, UnitName, depends_on_time, find_users
 from cdp.segments.evaluation_engine import Evaluator
 from cdp.segments.membership_store import (
     LedgerDiffers,
@@ -39,7 +39,7 @@ from cdp.segments.membership_store import (
 )
 from cdp.segments.mirror_engine import Applied, Duck
 from cdp.segments.parse import NormaliseIdentifier, parse_rule
-from cdp.segments.refresh_plan import Evaluation, plan_refresh
+from cdp.segments.refresh_plan import Evaluation, find_due_for_time, plan_refresh
 from cdp.segments.rules import Rule
 from cdp.storage.database import Database, Driver, driver
 
@@ -48,6 +48,7 @@ _log = get_logger(__name__)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _RETRY_FAILED_AFTER = timedelta(minutes=1)
 _BUSY_PAUSE = 0.02
+_MOST_SECONDS_FOR_TIME = 1.0
 
 Outcome = Literal["refreshed", "nothing_to_do", "behind", "busy"]
 
@@ -112,7 +113,9 @@ class Refresher:
         self._time_interval = timedelta(seconds=time_seconds)
         self._normalise = normalise
         self._before_mirror_commit = before_mirror_commit
-        self._time_evaluated_at: datetime | None = None
+        self._evaluated_at: dict[UnitName, datetime] = {}
+        self._seconds: dict[UnitName, float] = {}
+        self._next_due: datetime | None = None
         self._failed: dict[UnitName, _Failure] = {}
         self._moved = threading.Condition()
         self._reached = mirror.NOTHING_APPLIED
@@ -163,8 +166,7 @@ class Refresher:
 
     def is_time_due(self, now: datetime) -> bool:
         """Whether rules that move with time are to be evaluated again."""
-        last = self._time_evaluated_at
-        return last is None or now - last >= self._time_interval
+        return self._next_due is None or now >= self._next_due
 
     def positions(self, log: str) -> dict[int, int]:
         """Return, per partition of ``log``, the offset below which everything is evaluated."""
@@ -238,13 +240,13 @@ class Refresher:
         evaluator = Evaluator(
             duck, now=now, timezone=self._timezone, read_rule=self._rule_reader(definitions)
         )
-        time_is_due = self.is_time_due(now)
         count = evaluator.touch(touched, head.evaluated_at or EARLIEST)
         skipped = self._skip(definitions, now)
+        due = find_due_for_time(definitions, self._evaluated_at, now, self._time_interval)
         plan = plan_refresh(
             definitions,
             any_touched=count > 0,
-            time_is_due=time_is_due,
+            due_for_time=self._choose_affordable(due),
             all_touched=not touched.is_complete,
             skipped=skipped,
         )
@@ -252,28 +254,51 @@ class Refresher:
             self._evaluate_unit(evaluator, tx, evaluation)
         changes = _write_changes(duck, tx, evaluator, head, applied.seq, now)
         _mark_evaluated(tx, plan, skipped)
-        if time_is_due:
-            self._time_evaluated_at = now
+        self._schedule(definitions, plan, now)
         outcome: Outcome = "refreshed" if plan else "nothing_to_do"
         return Refreshed(outcome, applied, changes, len(plan))
 
     def _evaluate_unit(self, evaluator: Evaluator, tx: Driver, evaluation: Evaluation) -> None:
         definition = evaluation.definition
+        started = time.monotonic()
         try:
             evaluator.open_scope(evaluation.dependencies)
             if definition.kind == "segment":
                 evaluator.evaluate_segment(evaluation)
-                return
-            manual = None
-            if "manual" in definition.document:
-                nodes = None if evaluation.whole else evaluator.read_scope_nodes()
-                manual = tags_store.read_manual_values(tx, definition.key, nodes)
-            evaluator.evaluate_tag(evaluation, manual)
+            else:
+                evaluator.evaluate_tag(evaluation, _read_manual(evaluator, tx, evaluation))
         except (psycopg.Error, sa.exc.SQLAlchemyError):
             raise
         except Exception as error:
             raise UnitFailed(definition, type(error).__name__) from error
         self._failed.pop(definition.name, None)
+        if evaluation.whole:
+            self._seconds[definition.name] = time.monotonic() - started
+
+    def _choose_affordable(self, due: list[UnitName]) -> list[UnitName]:
+        """Return as many of ``due`` as fit into a moment, at least one: events must not wait for
+
+        the passing of time. The others come next, being the longest due then.
+        """
+        chosen: list[UnitName] = []
+        seconds = 0.0
+        for name in due:
+            seconds += self._seconds.get(name, 0.0)
+            if chosen and seconds > _MOST_SECONDS_FOR_TIME:
+                break
+            chosen.append(name)
+        return chosen
+
+    def _schedule(
+        self, definitions: list[Definition], plan: list[Evaluation], now: datetime
+    ) -> None:
+        """Note what was evaluated for everybody, and when the next unit is due."""
+        moving = {each.name for each in definitions if depends_on_time(each.document)}
+        done = {each.definition.name: now for each in plan if each.whole}
+        known = {**self._evaluated_at, **done}
+        self._evaluated_at = {name: at for name, at in known.items() if name in moving}
+        oldest = min((self._evaluated_at.get(name, EARLIEST) for name in moving), default=now)
+        self._next_due = oldest + self._time_interval
 
     def _retire(
         self, name: UnitName, now: datetime, record: Callable[[Driver], None]
@@ -323,6 +348,17 @@ class Refresher:
             if versions.get(name) == failure.version and now < failure.retry_at
         }
         return frozenset(self._failed)
+
+
+def _read_manual(
+    evaluator: Evaluator, tx: Driver, evaluation: Evaluation
+) -> tuple[list[int], list[str], list[datetime]] | None:
+    """Return what was set by hand for a manual tag, of everybody or of the scope."""
+    definition = evaluation.definition
+    if "manual" not in definition.document:
+        return None
+    nodes = None if evaluation.whole else evaluator.read_scope_nodes()
+    return tags_store.read_manual_values(tx, definition.key, nodes)
 
 
 def read_definitions(connection: Driver) -> list[Definition]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from cdp.segments.definitions import (
@@ -33,17 +34,17 @@ def plan_refresh(
     definitions: Iterable[Definition],
     *,
     any_touched: bool,
-    time_is_due: bool,
+    due_for_time: Collection[UnitName] = (),
     all_touched: bool = False,
     skipped: Collection[UnitName] = (),
 ) -> list[Evaluation]:
     """Return the evaluations of one refresh in dependency order.
 
     A unit is evaluated for everybody when its definition changed, when ``all_touched`` says that
-    nobody knows who was touched, or when ``time_is_due`` and its rule moves with time. (A table of
-    the moments at which somebody may flip can replace the last of these: those people then count
-    as touched with cause ``time``.) Otherwise it is evaluated where something was touched.
-    ``skipped`` units are left out. Raises ``graphlib.CycleError`` for a circle of references.
+    nobody knows who was touched, or when it is ``due_for_time``. (A table of the moments at which
+    somebody may flip can replace the last of these: those people then count as touched with cause
+    ``time``.) Otherwise it is evaluated where something was touched. ``skipped`` units are left
+    out. Raises ``graphlib.CycleError`` for a circle of references.
     """
     ordered = order_units(definitions)
     tag_keys = {each.key for each in ordered if each.kind == "tag"}
@@ -53,20 +54,37 @@ def plan_refresh(
         if definition.name in skipped:
             continue
         dependencies = frozenset(find_dependencies(definition, tag_keys))
-        cause = _cause_of_whole(definition, time_is_due=time_is_due, all_touched=all_touched)
+        cause = _cause_of_whole(
+            definition, is_due=definition.name in due_for_time, all_touched=all_touched
+        )
         if cause is not None or any_touched or planned & dependencies:
             plan.append(Evaluation(definition, cause is not None, cause or "event", dependencies))
             planned.add(definition.name)
     return plan
 
 
-def _cause_of_whole(
-    definition: Definition, *, time_is_due: bool, all_touched: bool
-) -> Cause | None:
+def find_due_for_time(
+    definitions: Iterable[Definition],
+    evaluated_at: Mapping[UnitName, datetime],
+    now: datetime,
+    interval: timedelta,
+) -> list[UnitName]:
+    """Return the units that move with time and were last evaluated for everybody at least
+
+    ``interval`` before ``now``, or never: the longest ago first.
+    """
+    never = now - 2 * interval
+    due = [
+        (evaluated_at.get(definition.name, never), definition.name)
+        for definition in definitions
+        if depends_on_time(definition.document)
+    ]
+    return [name for at, name in sorted(due) if now - at >= interval]
+
+
+def _cause_of_whole(definition: Definition, *, is_due: bool, all_touched: bool) -> Cause | None:
     if definition.is_behind:
         return "definition"
     if all_touched:
         return "event"
-    if time_is_due and depends_on_time(definition.document):
-        return "time"
-    return None
+    return "time" if is_due else None
