@@ -17,9 +17,9 @@ from tests.support.identity_world import RULES, START
 SALT = b"salt of the tests"
 
 
-def make_store(rules: Rules = RULES) -> IdentityStore:
+def make_store(rules: Rules = RULES, *, component_cap: int = 5_000) -> IdentityStore:
     """Return a store that has seen nothing yet, as a worker just started."""
-    return IdentityStore(rules, SALT)
+    return IdentityStore(rules, SALT, component_cap=component_cap)
 
 
 def apply(

@@ -61,9 +61,9 @@ def lock_components(conn: Driver, node_ids: Collection[int]) -> dict[int, tuple[
 
 
 def load_components(conn: Driver, component_ids: Collection[int]) -> Stored:
-    """Load everything of some components. Quarantined nodes of other components that the links
+    """Load everything of some components. Nodes of others that the links name are part of
 
-    name are part of ``nodes``, but not of ``component_of``.
+    ``nodes``, but not of ``component_of``.
     """
     stored = Stored({}, {}, {}, {}, {}, {}, {}, {})
     if not component_ids:
@@ -77,17 +77,18 @@ def load_components(conn: Driver, component_ids: Collection[int]) -> Stored:
 
 
 def add_outsiders(conn: Driver, stored: Stored, links: Iterable[LinkFact]) -> None:
-    """Add the nodes that ``links`` name and that no loaded component holds."""
+    """Add the nodes that ``links`` name and that no loaded component holds: quarantined ones, and
+
+    those of a component that was full. To the components at hand both are as good as hot.
+    """
     missing = {node_id for link in links for node_id in link.node_ids} - stored.nodes.keys()
     if not missing:
         return
     for row in conn.execute(
-        """SELECT node_id, type, value, first_seen, quarantined
-             FROM nodes WHERE node_id = ANY(%b)""",
+        "SELECT node_id, type, value, first_seen, true FROM nodes WHERE node_id = ANY(%b)",
         (sorted(missing),),
     ):
-        if row[4]:
-            stored.nodes[row[0]] = Node(*row)
+        stored.nodes[row[0]] = Node(*row)
 
 
 def _load_nodes(conn: Driver, component_ids: Collection[int], stored: Stored) -> None:

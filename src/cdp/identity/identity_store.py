@@ -38,13 +38,17 @@ from cdp.model import Identifier, Observation
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
 
+COMPONENT_CAP = 5_000
+"""Nodes. A person of so many identifiers is none; beyond it nothing joins any more."""
+
 
 class IdentityStore:
     """Applies observations. One per worker thread: it remembers what it has seen."""
 
-    def __init__(self, rules: Rules, salt: bytes) -> None:
+    def __init__(self, rules: Rules, salt: bytes, *, component_cap: int = COMPONENT_CAP) -> None:
         self._rules = rules
         self._salt = salt
+        self._component_cap = component_cap
         self._known = Known()
 
     def forget(self) -> None:
@@ -68,7 +72,9 @@ class IdentityStore:
         if not observations:
             return []
         transaction = self._known.settle(conn)
-        batch = _Batch(conn, self._rules, self._salt, self._known, sum_up(observations))
+        batch = _Batch(
+            conn, self._rules, self._salt, self._known, sum_up(observations), self._component_cap
+        )
         batch.number_nodes()
         batch.find_links()
         batch.write_nodes()
@@ -94,6 +100,7 @@ class _Batch:
     salt: bytes
     known: Known
     seen: Sightings
+    component_cap: int
 
     ids: dict[Identifier, int] = field(default_factory=dict)
     fresh: dict[int, FreshNode] = field(default_factory=dict)
@@ -219,7 +226,16 @@ class _Batch:
             sightings={self.ids[name]: seen for name, seen in self.seen.nodes.items()},
             contacts=self._contacts() if self.more_days else set(),
         )
-        recomputed = recompute(self.conn, self.rules, self.salt, news, batch_id, changes, now)
+        recomputed = recompute(
+            self.conn,
+            self.rules,
+            self.salt,
+            news,
+            batch_id,
+            changes,
+            now,
+            component_cap=self.component_cap,
+        )
         self.learnt_links.update(recomputed.links)
         for name in self.missing:
             self.learnt_nodes[name] = KnownNode(self.ids[name], self.seen.nodes[name].first)

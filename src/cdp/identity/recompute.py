@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from cdp.identity.components_store import (
 )
 from cdp.identity.links_store import relabel_links, write_links
 from cdp.identity.nodes_store import FreshNode, make_shared_node, quarantine_nodes
-from cdp.identity.partition import compare, number_joins, number_profiles
+from cdp.identity.partition import Span, compare, number_joins, number_profiles
 from cdp.identity.partition_store import lock_profiles, write_diff, write_refusals
 from cdp.identity.resolve import LinkFact, Node, Refusal, Resolution, resolve
 from cdp.identity.rules import Rules
@@ -58,29 +59,26 @@ def recompute(
     batch_id: int,
     changes: BatchChanges,
     now: datetime,
+    *,
+    component_cap: int,
 ) -> Recomputed:
-    """Lock, load, replay and write the components that ``news`` touches."""
-    done = Recomputed()
+    """Lock, load, replay and write the components that ``news`` touches.
+
+    A component of ``component_cap`` nodes takes in no others: links that would make it grow are
+    kept, and refused, so that one poisonous identifier slows nobody else.
+    """
     locked = _lock(conn, news)
     hot = {node_id for node_id, (_, is_hot) in locked.items() if is_hot}
     stored = load_components(conn, {c for n, (c, _) in locked.items() if n not in hot})
-    _add_fresh(stored, news)
-    labels = _label(stored, news, hot)
-    homes = {
-        key: min((labels[n] for n in key[1] if n in labels and n not in hot), default=key[1][0])
-        for key in news.new_links
-    }
-    done.links = write_links(conn, [*news.new_links.values(), *news.more_days.values()], homes)
-    for key, link in done.links.items():
-        if key in homes or link.link_id in stored.links:
-            stored.links[link.link_id] = link
-    add_outsiders(conn, stored, stored.links.values())
-    if not stored.component_of:
-        return done
-    _relabel(conn, stored, labels, news, done)
-    resolutions = _replay(stored, labels, rules)
-    _write(conn, salt, stored, labels, resolutions, news, batch_id, changes, now, done)
-    return done
+    work = _Recomputation(conn, rules, salt, news, stored, hot)
+    work.add_fresh()
+    work.label(component_cap)
+    work.write_links()
+    if stored.component_of:
+        work.relabel()
+        work.replay()
+        work.write(batch_id, changes, now)
+    return work.done
 
 
 def _lock(conn: Driver, news: News) -> dict[int, tuple[int, bool]]:
@@ -103,125 +101,171 @@ def _lock(conn: Driver, news: News) -> dict[int, tuple[int, bool]]:
     return {node_id: label for node_id, label in labels.items() if node_id not in idle}
 
 
-def _add_fresh(stored: Stored, news: News) -> None:
-    for node_id, node in news.fresh.items():
-        stored.component_of[node_id] = node.component_id
-        stored.profile_ids[node_id] = node.profile_id
-        stored.nodes[node_id] = Node(node_id, *node.identifier, node.sighting.first)
-    for node_id in news.earlier:
-        known = stored.nodes.get(node_id)
-        if known is not None:
-            first = min(known.first_seen, news.sightings[node_id].first)
-            stored.nodes[node_id] = known._replace(first_seen=first)
+@dataclass(slots=True)
+class _Recomputation:
+    conn: Driver
+    rules: Rules
+    salt: bytes
+    news: News
+    stored: Stored
+    hot: Collection[int]
+    """Quarantined nodes among those with news."""
 
+    labels: dict[int, int] = field(default_factory=dict)
+    """The component of every node at hand, with the new links."""
+    affected: set[int] = field(default_factory=set)
+    """Components in which something is new."""
+    resolutions: dict[int, Resolution] = field(default_factory=dict)
+    done: Recomputed = field(default_factory=Recomputed)
 
-def _label(stored: Stored, news: News, hot: Collection[int]) -> dict[int, int]:
-    """Return the component of every node at hand, after the new links."""
-    labels = stored.component_of
-    sets = [[n for n in key[1] if n in labels and n not in hot] for key in news.new_links]
-    touched = group_nodes(sets, labels)
-    moved = {labels[node_id]: label for node_id, label in touched.items()}
-    return {node_id: moved.get(label, label) for node_id, label in labels.items()}
+    def add_fresh(self) -> None:
+        """Put what the batch says of nodes beside what is stored of them."""
+        stored = self.stored
+        for node_id, node in self.news.fresh.items():
+            stored.component_of[node_id] = node.component_id
+            stored.profile_ids[node_id] = node.profile_id
+            stored.nodes[node_id] = Node(node_id, *node.identifier, node.sighting.first)
+        for node_id in self.news.earlier:
+            known = stored.nodes.get(node_id)
+            if known is not None:
+                first = min(known.first_seen, self.news.sightings[node_id].first)
+                stored.nodes[node_id] = known._replace(first_seen=first)
 
+    def label(self, component_cap: int) -> None:
+        """Say which components meet, and in which of them something is new."""
+        fresh = self.news.fresh
+        # The component that a new node was written with was a guess.
+        start = {n: n if n in fresh else c for n, c in self.stored.component_of.items()}
+        full = {c for c, size in Counter(start.values()).items() if size >= component_cap}
+        sets = [self._list_joined(key[1], start, full) for key in self.news.new_links]
+        touched = group_nodes(sets, start)
+        moved = {start[node_id]: label for node_id, label in touched.items()}
+        self.labels = {node_id: moved.get(label, label) for node_id, label in start.items()}
+        concerned = {*fresh, *self.news.earlier, *touched}
+        concerned.update(n for key in self.news.more_days for n in key[1])
+        self.affected = {self.labels[n] for n in concerned if n in self.labels}
 
-def _relabel(
-    conn: Driver, stored: Stored, labels: Mapping[int, int], news: News, done: Recomputed
-) -> None:
-    absorbed = {
-        old: labels[node_id] for node_id, old in stored.component_of.items()
-        if labels[node_id] != old
-    }  # fmt: skip
-    if absorbed:
-        relabel_links(conn, absorbed)
-    done.labels = {
-        node_id: labels[node_id]
-        for node_id, old in stored.component_of.items()
-        if labels[node_id] != old
-    }
+    def _list_joined(
+        self, node_ids: Collection[int], start: Mapping[int, int], full: Collection[int]
+    ) -> list[int]:
+        inside = [n for n in node_ids if n in start and not self._is_quarantined(n)]
+        if full and len({start[n] for n in inside}) > 1:
+            return [n for n in inside if start[n] not in full]
+        return inside
 
+    def write_links(self) -> None:
+        """Write new links and new days; put them beside the stored ones."""
+        news, stored = self.news, self.stored
+        homes = {key: self._find_home(key[1]) for key in news.new_links}
+        sightings = [*news.new_links.values(), *news.more_days.values()]
+        self.done.links = write_links(self.conn, sightings, homes)
+        for key, link in self.done.links.items():
+            if key in homes or link.link_id in stored.links:
+                stored.links[link.link_id] = link
+        add_outsiders(self.conn, stored, stored.links.values())
 
-def _replay(stored: Stored, labels: Mapping[int, int], rules: Rules) -> dict[int, Resolution]:
-    """Resolve each component at hand."""
-    nodes: dict[int, dict[int, Node]] = {}
-    for node_id, label in labels.items():
-        node = stored.nodes.get(node_id)
-        if node is not None:
-            nodes.setdefault(label, {})[node_id] = node
-    links: dict[int, list[LinkFact]] = {}
-    for link in stored.links.values():
-        inside = [node_id for node_id in link.node_ids if node_id in labels]
-        if not inside:
-            continue
+    def _find_home(self, node_ids: Collection[int]) -> int:
+        """Return the component that a link belongs to: one in which it is new."""
+        here = [n for n in node_ids if n in self.labels]
         # A quarantined node lies in another component than those that it is seen with.
-        label = labels[min(inside, key=lambda node_id: stored.nodes[node_id].quarantined)]
-        links.setdefault(label, []).append(link)
-        for node_id in link.node_ids:
-            if labels.get(node_id) != label and node_id in stored.nodes:
-                nodes.setdefault(label, {})[node_id] = stored.nodes[node_id]
-    return {
-        label: resolve(members.values(), links.get(label, ()), rules)
-        for label, members in nodes.items()
-    }
+        inside = {self.labels[n] for n in here if not self._is_quarantined(n)}
+        inside = inside or {self.labels[n] for n in here}
+        return min(inside & self.affected or inside, default=min(node_ids))
 
+    def _is_quarantined(self, node_id: int) -> bool:
+        node = self.stored.nodes.get(node_id)
+        return node_id in self.hot or (node is not None and node.quarantined)
 
-def _write(
-    conn: Driver,
-    salt: bytes,
-    stored: Stored,
-    labels: Mapping[int, int],
-    resolutions: Mapping[int, Resolution],
-    news: News,
-    batch_id: int,
-    changes: BatchChanges,
-    now: datetime,
-    done: Recomputed,
-) -> None:
-    members: dict[int, list[int]] = {}
-    for node_id, label in labels.items():
-        if node_id in stored.nodes:
+    def relabel(self) -> None:
+        """Move the nodes and links of components that others take in."""
+        before = self.stored.component_of
+        self.done.labels = {n: new for n, new in self.labels.items() if new != before[n]}
+        absorbed = {
+            before[n]: new for n, new in self.done.labels.items() if n not in self.news.fresh
+        }
+        if absorbed:
+            relabel_links(self.conn, absorbed)
+
+    def replay(self) -> None:
+        """Resolve each component in which something is new."""
+        nodes: dict[int, dict[int, Node]] = {label: {} for label in self.affected}
+        for node_id, label in self.labels.items():
+            node = self.stored.nodes.get(node_id)
+            if node is not None and label in nodes:
+                nodes[label][node_id] = node
+        links: dict[int, list[LinkFact]] = {}
+        for link in self.stored.links.values():
+            home = self._find_home(link.node_ids)
+            if home not in nodes:
+                continue
+            links.setdefault(home, []).append(link)
+            for node_id in link.node_ids:
+                outsider = self.stored.nodes.get(node_id)
+                if outsider is not None and self.labels.get(node_id) != home:
+                    nodes[home][node_id] = outsider._replace(quarantined=True)
+        self.resolutions = {
+            label: resolve(members.values(), links.get(label, ()), self.rules)
+            for label, members in nodes.items()
+        }
+
+    def write(self, batch_id: int, changes: BatchChanges, now: datetime) -> None:
+        """Write what differs from what is stored."""
+        stored = self.stored
+        wanted: dict[int, tuple[Span, ...]] = {}
+        joined_at: dict[int, datetime | None] = {}
+        refusals: dict[Refusal, int] = {}
+        members: dict[int, list[int]] = {}
+        for node_id, label in self.labels.items():
             members.setdefault(label, []).append(node_id)
-    wanted = {}
-    joined_at = {}
-    refusals: dict[Refusal, int] = {}
-    hot: set[int] = set()
-    for label, resolution in resolutions.items():
-        _make_shared_nodes(conn, salt, stored, label, resolution, changes)
-        wanted.update(number_profiles(resolution, stored.shared_nodes, members.get(label, ())))
-        joined_at.update(number_joins(resolution, stored.shared_nodes))
-        refusals.update((refusal, label) for refusal in resolution.refusals)
-        hot.update(n for n in resolution.hot if n in labels and not stored.nodes[n].quarantined)
-    diff = compare(wanted, joined_at, stored.spans, stored.profiles, stored.profile_ids)
-    write_refusals(conn, stored.refusals, refusals)
-    if hot:
-        quarantine_nodes(conn, hot)
-    written = {row.profile_no for row in (*diff.made, *diff.changed)} | set(diff.gone)
-    if stored.profiles and written:
-        lock_profiles(conn, stored.profiles.keys() & written)
-    write_diff(conn, diff, batch_id, now)
-    done.profiles = written
-    changes.moved_nodes.update(diff.spans)
-    changes.profiles |= written
-    changes.merges.extend(diff.merges)
+        for label, resolution in self.resolutions.items():
+            self._make_shared_nodes(label, resolution, changes)
+            inside = [n for n in members.get(label, ()) if n in stored.nodes]
+            wanted.update(number_profiles(resolution, stored.shared_nodes, inside))
+            joined_at.update(number_joins(resolution, stored.shared_nodes))
+            refusals.update((refusal, label) for refusal in resolution.refusals)
+        self._write_refusals(refusals)
+        self._quarantine()
+        diff = compare(wanted, joined_at, stored.spans, stored.profiles, stored.profile_ids)
+        written = {row.profile_no for row in (*diff.made, *diff.changed)} | set(diff.gone)
+        if stored.profiles.keys() & written:
+            lock_profiles(self.conn, stored.profiles.keys() & written)
+        write_diff(self.conn, diff, batch_id, now)
+        self.done.profiles = written
+        changes.moved_nodes.update(diff.spans)
+        changes.profiles |= written
+        changes.merges.extend(diff.merges)
 
+    def _write_refusals(self, wanted: Mapping[Refusal, int]) -> None:
+        before = self.stored.component_of
+        final = {before[node_id]: label for node_id, label in self.labels.items()}
+        stored = {
+            refusal: row
+            for refusal, row in self.stored.refusals.items()
+            if final.get(row[1], row[1]) in self.affected
+        }
+        write_refusals(self.conn, stored, wanted)
 
-def _make_shared_nodes(
-    conn: Driver,
-    salt: bytes,
-    stored: Stored,
-    label: int,
-    resolution: Resolution,
-    changes: BatchChanges,
-) -> None:
-    for key in resolution.joined_at:
-        if not key.shared or key.node_id in stored.shared_nodes:
-            continue
-        device = stored.nodes[key.node_id]
-        since = resolution.assignments[key.node_id][-1].since
-        assert since is not None
-        node_id, profile_id = make_shared_node(
-            conn, salt, Identifier(device.type, device.value), label, since
-        )
-        stored.shared_nodes[key.node_id] = node_id
-        stored.component_of[node_id] = label
-        stored.profile_ids[node_id] = profile_id
-        changes.nodes.add(node_id)
+    def _quarantine(self) -> None:
+        hot = {
+            node_id
+            for label, resolution in self.resolutions.items()
+            for node_id in resolution.hot
+            if self.labels.get(node_id) == label and not self.stored.nodes[node_id].quarantined
+        }
+        if hot:
+            quarantine_nodes(self.conn, hot)
+
+    def _make_shared_nodes(self, label: int, resolution: Resolution, changes: BatchChanges) -> None:
+        stored = self.stored
+        for key in resolution.joined_at:
+            if not key.shared or key.node_id in stored.shared_nodes:
+                continue
+            device = stored.nodes[key.node_id]
+            since = resolution.assignments[key.node_id][-1].since
+            assert since is not None
+            node_id, profile_id = make_shared_node(
+                self.conn, self.salt, Identifier(device.type, device.value), label, since
+            )
+            stored.shared_nodes[key.node_id] = node_id
+            stored.profile_ids[node_id] = profile_id
+            changes.nodes.add(node_id)

@@ -233,13 +233,11 @@ class _Replay:
         present = [node_id for node_id in link.node_ids if node_id in self.by_id]
         present.sort(key=self._strength)
         cold = [node_id for node_id in present if node_id not in self.hot]
-        for node_id in present:
-            if node_id in self.hot and present[0] != node_id:
-                self._refuse(link, present[0], node_id, "hot_identifier", at)
-            elif node_id in self.hot and len(present) > 1:
-                self._refuse(link, node_id, present[1], "hot_identifier", at)
         if not cold:
             return
+        for node_id in present:
+            if node_id in self.hot:
+                self._refuse(link, cold[0], node_id, "hot_identifier", at)
         top = cold[0]
         for node_id in cold:
             if self.rule_by_node[node_id].strength == "contact":
