@@ -164,7 +164,7 @@ class Follower(threading.Thread):
         result = self._refresher.refresh(now)
         self._refreshed_at = time.monotonic()
         # Another evaluator may end without having seen what this process has.
-        self._is_pending = result.outcome == "busy"
+        self._is_pending = result.outcome in ("busy", "behind")
         if self._is_pending:
             self._stopping.wait(_SHORTEST_PAUSE)
         self._state = replace(

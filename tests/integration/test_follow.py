@@ -120,7 +120,7 @@ def test_a_failure_is_said_and_tried_again(running: Start) -> None:
 
 
 def test_what_another_evaluator_kept_it_from_is_made_up_for(running: Start) -> None:
-    feed, evaluator = ScriptedFeed([Step(1)]), CountingEvaluator(outcomes=["busy", "busy"])
+    feed, evaluator = ScriptedFeed([Step(1)]), CountingEvaluator(outcomes=["busy", "behind"])
 
     follower = running(feed, evaluator)
     wait_until(lambda: follower.state().outcome == "refreshed")
