@@ -93,6 +93,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
         services.roles,
         services.errors,
         data_dir=settings.data_dir,
+        describe_follower=lambda: analytics.follower.state().show(),
     )
     yield ingest_routes.create_router(database, services.sources, log)
     yield identity_routes.create_router(

@@ -206,6 +206,7 @@ async def test_posted_events_are_counted_shown_in_metrics_and_wait_in_the_lag(
     status = (await client.get("/v1/status", headers=token)).json()
     assert status["roles"] == ["api", "ingest"]
     assert status["lag"]["worker"]["records"] == 1
+    assert status["follower"]["running"] is True
     assert status["dead_letters"] == {"count": 0, "last": []}
 
 

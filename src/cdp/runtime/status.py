@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -33,8 +34,12 @@ def create_router(
     errors: RecentErrors,
     *,
     data_dir: Path,
+    describe_follower: Callable[[], dict[str, Any]] | None = None,
 ) -> APIRouter:
-    """Return the status route; any valid token may ask."""
+    """Return the status route; any valid token may ask.
+
+    ``describe_follower`` tells how feeding and refreshing go.
+    """
     router = APIRouter(tags=["state"])
     started_at = now()
 
@@ -56,6 +61,7 @@ def create_router(
                 "worker": describe_lag(_read_ends(log), counts.positions),
                 "analytics": _describe_feed(engine, log.name, counts.positions, now()),
             },
+            "follower": None if describe_follower is None else describe_follower(),
             "workers": [
                 {"id": name, "seen_at": format_time(seen_at), "partitions": held}
                 for name, seen_at, held in workers
