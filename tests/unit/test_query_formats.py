@@ -41,9 +41,9 @@ def test_values_become_json(value: Any, shown: Any) -> None:
 
 
 def test_json_columns_are_shown_as_what_they_hold() -> None:
-    rows = pa.table({"v": ['"pro"', "42", '{"a":1}', None]})
+    rows = pa.table({"v": ['"pro"', "42", '{"a":1e999}', None]})
     assert to_records([("v", "JSON")], rows) == [
-        {"v": "pro"}, {"v": 42}, {"v": {"a": 1}}, {"v": None},
+        {"v": "pro"}, {"v": 42}, {"v": {"a": None}}, {"v": None},
     ]  # fmt: skip
 
 

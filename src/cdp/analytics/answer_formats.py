@@ -120,7 +120,13 @@ def _to_cell(value: Any, kind: str) -> Any:
 
 
 def _read_json(value: Any) -> Any:
-    return None if value is None else json.loads(value)
+    return None if value is None else json.loads(value, parse_float=_read_number)
+
+
+def _read_number(text: str) -> float | None:
+    """A number too large for a double is none in JSON either."""
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _columns(rows: pa.Table) -> list[list[Any]]:

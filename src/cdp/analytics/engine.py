@@ -7,7 +7,6 @@ read, is dropped and fed again.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from cdp.analytics import catalogue
-from cdp.analytics.schema import CORE, SCHEMA_VERSION
-from cdp.errors import SetupError
+from cdp.analytics.file_engine import create_tables, open_file
 from cdp.runtime.logs import get_logger
 
 Duck = duckdb.DuckDBPyConnection
@@ -28,19 +26,6 @@ Params = Mapping[str, Any] | Sequence[Any] | None
 
 _log = get_logger(__name__)
 
-# Nothing but the file itself can be reached, and no later statement can change that.
-_HARDEN = (
-    "SET GLOBAL TimeZone = 'UTC'",
-    "SET autoload_known_extensions = false",
-    "SET autoinstall_known_extensions = false",
-    "SET allow_community_extensions = false",
-    "SET allow_extension_repositories = 'forbidden'",
-    "SET allow_persistent_secrets = false",
-    # Without this a table name finds the variables of whichever Python function is running.
-    "SET GLOBAL python_enable_replacements = false",
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
-)
 _CHECKPOINT_BYTES = 1024 * 1024
 _SPILL_LIMIT = "4GB"
 # Larger than what one step writes; between steps ``checkpoint`` keeps the log small.
@@ -60,7 +45,7 @@ class Engine:
         Raises ``SetupError`` when another process has it, or it cannot be opened or written.
         """
         self.path = Path(path)
-        self._config = {
+        config = {
             "memory_limit": memory,
             "threads": threads,
             "temp_directory": f"{self.path}.tmp",
@@ -71,7 +56,7 @@ class Engine:
         self._opening = threading.Lock()
         self._as_of: datetime | None = None
         self._positions: dict[str, dict[int, int]] = {}
-        self._connection = self._open_or_replace()
+        self._connection = open_file(self.path, config)
         self.recall()
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────
@@ -128,7 +113,7 @@ class Engine:
             ).fetchall():
                 cursor.execute(f"DROP SCHEMA {schema} CASCADE")
             catalogue.drop_views(cursor, "main")
-            _create(cursor)
+            create_tables(cursor)
         with self._opening:
             self._as_of, self._positions = None, {}
 
@@ -182,50 +167,6 @@ class Engine:
         with self._writing:
             self._connection.close()
 
-    # ── Opening ─────────────────────────────────────────────────────────────────────────────────
-
-    def _open_or_replace(self) -> Duck:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for reason in ("unreadable", "other_version"):
-            try:
-                connection = self._connect()
-            except duckdb.Error as error:
-                if not _is_damage(error):
-                    raise SetupError(_explain(self.path, error)) from error
-                self._remove(reason, str(error).splitlines()[0])
-                continue
-            if _prepare(connection):
-                for statement in _HARDEN:
-                    connection.execute(statement)
-                return connection
-            connection.close()
-            self._remove("other_version", f"this program writes version {SCHEMA_VERSION}")
-        return self._open_or_replace()
-
-    def _connect(self) -> Duck:
-        connection = duckdb.connect(str(self.path), config=cast(Any, self._config))
-        # Damage shows itself when tables are read, not when the file is opened.
-        try:
-            connection.execute("FROM duckdb_tables()").fetchall()
-        except duckdb.Error:
-            connection.close()
-            raise
-        return connection
-
-    def _remove(self, event: str, reason: str) -> None:
-        _log.warning(
-            f"analytics_file_{event}",
-            reason=reason,
-            consequence="dropped; everything is fed again from Postgres",
-        )
-        for file in (self.path, Path(f"{self.path}.wal")):
-            try:
-                file.unlink(missing_ok=True)
-            except OSError as error:
-                raise SetupError(
-                    f"cannot remove {file}: {error.strerror}; remove it by hand"
-                ) from error
-
 
 def select(cursor: Duck, sql: str, params: Params = None) -> duckdb.DuckDBPyRelation:
     """Bind one SELECT without running it: its columns are known, its rows come when read."""
@@ -265,52 +206,3 @@ def _roll_back(cursor: Duck) -> None:
         cursor.execute("ROLLBACK")
     except duckdb.Error:  # A statement's own failure may have ended the transaction.
         _log.debug("analytics_rollback_unneeded")
-
-
-def _prepare(connection: Duck) -> bool:
-    """Make the schema in an empty file; return whether the file is one of ours."""
-    tables = connection.execute(
-        "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE NOT internal"
-    ).fetchall()
-    if not tables:
-        connection.execute("BEGIN TRANSACTION")
-        _create(connection)
-        connection.execute("COMMIT")
-        return True
-    if ("core.stamp",) not in tables:
-        return False
-    version = connection.execute("SELECT version FROM core.stamp").fetchone()
-    return version == (SCHEMA_VERSION,)
-
-
-def _create(connection: Duck) -> None:
-    connection.execute(CORE)
-    catalogue.create_views(connection)
-
-
-def _is_damage(error: duckdb.Error) -> bool:
-    """Whether the file itself is at fault, and not its place, its rights or another process."""
-    if isinstance(
-        error, duckdb.SerializationException | duckdb.InternalException | duckdb.FatalException
-    ):
-        return True
-    text = str(error).lower()
-    return any(
-        sign in text
-        for sign in (
-            "not a valid duckdb", "corrupt", "checksum", "version number", "storage version",
-            "replaying wal", "failed to deserialize", "not read enough bytes",
-        )
-    )  # fmt: skip
-
-
-def _explain(path: Path, error: duckdb.Error) -> str:
-    text = str(error).splitlines()[0]
-    if "lock" in text.lower():
-        return (
-            f"{path} is in use by another process; only one may own it: "
-            "stop the other one or choose another CDP_DATA_DIR"
-        )
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        return f"{path} cannot be written; give this user the right, or choose another CDP_DATA_DIR"
-    return f"{path} cannot be opened: {text}"
