@@ -179,7 +179,6 @@ class Follower(threading.Thread):
         failures = self._state.failures + 1
         pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(failures - 1, 10))
         reason = type(error).__name__
-        _log.error("follower_failed", reason=reason, failures=failures, seconds=pause)
-        _log.debug("follower_failure", exc_info=error)
+        _log.error("follower_failed", failures=failures, seconds=pause, exc_info=error)
         self._state = replace(self._state, failures=failures, last_error=reason)
         self._stopping.wait(pause)

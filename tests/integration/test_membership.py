@@ -292,9 +292,17 @@ def test_a_death_between_the_two_commits_loses_and_repeats_nothing(
     assert changes(database, "buyers") == [("prf_user_id_ann", "entered", "definition")]
 
 
+@pytest.mark.parametrize("piece", [1, 2, 1000])
 def test_a_new_file_gets_its_mirror_from_the_ledger(
-    database: Database, engine: Engine, people: People, refresher: Refresher, tmp_path: Path
+    database: Database,
+    engine: Engine,
+    people: People,
+    refresher: Refresher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    piece: int,
 ) -> None:
+    monkeypatch.setattr("cdp.segments.mirror_engine._CHANGES_AT_A_TIME", piece)
     people.event(people.add("ann"), "Order Completed", NOON)
     people.publish()
     define(database, "buyers", BOUGHT)

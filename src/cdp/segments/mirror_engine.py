@@ -31,6 +31,8 @@ class Applied:
     positions: Mapping[str, Mapping[int, int]]
 
 
+_CHANGES_AT_A_TIME = 500_000
+
 NOTHING_APPLIED = Applied(0, None, {})
 
 _READ_MEMBERSHIP_CHANGES = """
@@ -85,13 +87,22 @@ def mark_mirror(duck: Duck, change_no: int, seq: int) -> None:
 def catch_up(duck: Duck, libpq_url: str, change_no: int, seq: int) -> None:
     """Replay the ledger's changes up to ``change_no``, which are committed, into the mirror."""
     after, seen_seq = read_mirror(duck)
+    if (after, seen_seq) == (change_no, seq):
+        return
     if after > change_no:
         # The ledger went back in time: a backup was restored.
         clear(duck)
         after = 0
     if after < change_no:
-        span = {"after": after, "until": change_no}
-        with closing(adbc.connect(libpq_url)) as connection, connection.cursor() as cursor:
+        _replay(duck, libpq_url, after, change_no)
+    mark_mirror(duck, change_no, seq)
+
+
+def _replay(duck: Duck, libpq_url: str, after: int, until: int) -> None:
+    """Replay the changes (after, until] in pieces: a long history must not be held in memory."""
+    with closing(adbc.connect(libpq_url)) as connection, connection.cursor() as cursor:
+        for start in range(after, until, _CHANGES_AT_A_TIME):
+            span = {"after": start, "until": min(until, start + _CHANGES_AT_A_TIME)}
             for query, replay in (
                 (_READ_MEMBERSHIP_CHANGES, _REPLAY_MEMBERSHIPS),
                 (_READ_TAG_CHANGES, _REPLAY_TAGS),
@@ -99,8 +110,6 @@ def catch_up(duck: Duck, libpq_url: str, change_no: int, seq: int) -> None:
                 cursor.execute(query.format(**span))
                 with registered(duck, "incoming", cursor.fetch_arrow_table()):
                     duck.execute(replay)
-    if (after, seen_seq) != (change_no, seq):
-        mark_mirror(duck, change_no, seq)
 
 
 def clear(duck: Duck) -> None:

@@ -197,7 +197,7 @@ class Refresher:
                     "evaluation_failed",
                     kind=definition.kind,
                     key=definition.key,
-                    reason=failure.reason,
+                    exc_info=failure.__cause__,
                 )
                 retry_at = now + _RETRY_FAILED_AFTER
                 self._failed[definition.name] = _Failure(definition.version, retry_at)
