@@ -261,6 +261,21 @@ def _wait_for_a_waiter(database: Database) -> None:
         pass
 
 
+def test_a_node_that_another_worker_makes_at_the_same_moment_is_taken_over(
+    database: Database,
+) -> None:
+    with database.engine.connect() as other, ThreadPoolExecutor(1) as pool:
+        tx = driver(other)
+        make_store().apply(tx, open_batch(tx), [saw(f"{A} {C}", 0)], BatchChanges(), START)
+        outcome = pool.submit(apply, database, make_store(), saw(f"{A} {D}", 1))
+        _wait_for_a_waiter(database)
+        tx.commit()
+        outcome.result()
+    assert set(_identifiers(database, A)) == {A, C, D}
+    assert query(database, "SELECT value, events FROM nodes WHERE type = 'user_id'") == [("a", 2)]
+    assert stored_partition(database) == rebuilt_partition(database)
+
+
 def test_the_salt_is_made_once_and_rules_are_kept(database: Database) -> None:
     with database.transaction() as connection:
         tx = driver(connection)

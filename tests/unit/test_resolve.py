@@ -242,6 +242,33 @@ def test_a_backdated_claim_of_a_browser_counts_from_its_receipt() -> None:
     assert trusted.owner("email:e@x") == trusted.owner(B)
 
 
+def test_a_browser_may_sign_up_a_new_user_with_a_known_contact() -> None:
+    known = saw("crm_id:k email:k@x", 0)
+    new = World(known, saw(f"{A} email:k@x {C}", 2, public=True))
+    assert new.people() == people(f"crm_id:k email:k@x {A} {C}")
+    old = World(known, saw(f"{A} {C}", 1, public=True), saw(f"{A} email:k@x", 2, public=True))
+    assert old.people() == people("crm_id:k email:k@x", f"{A} {C}")
+
+
+def test_a_person_is_known_since_the_oldest_identifier() -> None:
+    world = World(
+        saw("email:e@x", 0), saw(f"{A} email:e@x", 2, message="1"), saw("crm_id:k", 1),
+        saw(f"{A} crm_id:k", 2, message="2", public=True),
+    )  # fmt: skip
+    assert world.refused() == {(A, "crm_id:k", "public_source")}
+
+
+def test_of_two_claims_at_one_moment_the_lesser_message_id_counts_first() -> None:
+    world = World(saw(f"{A} email:e@x", 0, message="2"), saw(f"{B} email:e@x", 0, message="1"))
+    assert world.owner("email:e@x") == world.owner(B)
+
+
+def test_a_person_whose_phone_moved_on_may_have_a_new_one_by_a_guest_order() -> None:
+    old, new = "phone:+8613800138000", "phone:+8613900139000"
+    world = World(saw(f"{A} {old} {C}", 0), saw(f"{B} {old}", 200), saw(f"{new} {C}", 201))
+    assert world.owner(new) == world.owner(A)
+
+
 def test_a_device_is_whole_again_when_its_two_users_prove_to_be_one() -> None:
     seen = [saw(f"{A} {C}", 0), saw(f"crm_id:k {C2}", 1), saw(f"crm_id:k {C}", 2, public=True)]
     assert World(*seen).owner(C) == f"shared({C})"
