@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdp.segments.evaluate import (
@@ -25,8 +25,9 @@ from cdp.segments.evaluate import (
 )
 from cdp.segments.parse import parse_aggregate, parse_rule
 from cdp.segments.rules import FUNCTIONS
-from cdp.segments.times import step_back, read_duration
+from cdp.segments.times import read_duration, step_back
 from cdp.segments.windows import calendar_period
+from tests.support.random_rules import Dice
 from tests.support.rule_world import (
     Node,
     Person,
@@ -52,8 +53,8 @@ DURATIONS = ("1m", "1h", "1d", "7d", "1w", "1mo", "13mo", "1y", "0d")
 NAMES = ("p", "q", "a.b", 'c"d', "城市", "0", "/~", "*", "b")
 EVENTS = ("Order Completed", "page", "注册")
 PATHS = (
-    "p", "q", r"a\.b", 'c"d', "城市", "0", "/~", "*", "p.b", "p.0", "p.b.q", r"p.a\.b", "q.b", "p.p",
-    "never", "b.0",
+    "p", "q", r"a\.b", 'c"d', "城市", "0", "/~", "*", "p.b", "p.0", "p.b.q", r"p.a\.b", "q.b",
+    "p.p", "never", "b.0",
 )  # fmt: skip
 TEXTS = (
     "", "a", "ab", "A", "b", "é", "e\u0301", "42", "true", "null", "[1]", '"', "%", "城市", "😀",
@@ -76,17 +77,14 @@ TEXT_OPS = ("contains", "not_contains", "starts_with", "ends_with")
 PATTERNS = ("a", "^a$", "(?i)A", "b$", "", r"\d+", "^.b", "市", "[é]", r"a.b", r"\.")
 
 
+WINDOW_TIMES = (
+    "2026-03-01", "2026-03-31T12:00:00Z", "2026-03-31t20:00:00.000+08:00", "2026-03-30 12:00:00",
+    "2026-03-30T11:59:59.9999999Z",
+)  # fmt: skip
+
+
 def windows() -> st.SearchStrategy[dict[str, Any]]:
-    times = st.sampled_from(
-        [
-            t
-            for t in TEXTS
-            if t.startswith("2026-03-")
-            and "08:00Z" not in t
-            and "24:" not in t
-            and "+0800" not in t
-        ]
-    )
+    times = st.sampled_from(WINDOW_TIMES)
     return st.one_of(
         st.sampled_from(DURATIONS).map(lambda d: {"last": d}),
         times.map(lambda t: {"since": t}),
@@ -124,10 +122,6 @@ def times(now: datetime) -> st.SearchStrategy[datetime]:
     )
 
 
-def _with_value(base: dict[str, Any], op: str, value: Any) -> dict[str, Any]:
-    return {**base, "op": op, "value": value}
-
-
 def comparisons() -> st.SearchStrategy[dict[str, Any]]:
     pair = st.one_of(
         st.lists(st.sampled_from(TEXTS), min_size=2, max_size=2),
@@ -162,7 +156,7 @@ def event_parts() -> st.SearchStrategy[dict[str, Any]]:
         lambda name, where, within: {"event": name, **where, **within},
         st.sampled_from(EVENTS),
         st.one_of(st.just({}), st.lists(conditions(), max_size=2).map(lambda w: {"where": w})),
-        st.one_of(st.just({}), windows().map(lambda w: {"within": w})),
+        windowed(),
     )
 
 
@@ -186,6 +180,10 @@ def aggregates() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+def tag_aggregates() -> st.SearchStrategy[dict[str, Any]]:
+    return st.one_of(st.just({}), aggregates().map(lambda a: {"aggregate": a}))
+
+
 def steps() -> st.SearchStrategy[list[dict[str, Any]]]:
     gap = st.one_of(
         st.just({}),
@@ -207,18 +205,30 @@ def steps() -> st.SearchStrategy[list[dict[str, Any]]]:
     )
 
 
+def windowed() -> st.SearchStrategy[dict[str, Any]]:
+    return st.one_of(st.just({}), windows().map(lambda window: {"within": window}))
+
+
+def merged(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.tuples(*parts).map(lambda drawn: {k: v for part in drawn for k, v in part.items()})
+
+
+def one_key(key: str, values: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.sampled_from(values).map(lambda value: {key: value})
+
+
 def leaves() -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(
-        st.builds(lambda p, c: {"trait": p, **c}, st.sampled_from(PATHS), comparisons()),
-        st.builds(lambda p, c: {"tag": f"t{p}", **c}, st.sampled_from(("", ".b", ".p.0", ".p")), comparisons()),
-        st.builds(lambda k, c: {"identifier": k, **c}, st.sampled_from(("email", "user_id", "phone")), comparisons()),
-        st.sampled_from(({"segment": "s1"}, {"segment": "s2"})),
-        st.builds(lambda p, op: {"consent": p, "op": op}, st.sampled_from(("marketing", "ads", "x")), st.sampled_from(("granted", "denied"))),
+        merged(one_key("trait", PATHS), comparisons()),
+        merged(one_key("tag", ("t", "t.b", "t.p.0", "t.p")), comparisons()),
+        merged(one_key("identifier", ("email", "user_id", "phone")), comparisons()),
+        one_key("segment", ("s1", "s2")),
+        merged(one_key("consent", ("marketing", "ads", "x")), one_key("op", ("granted", "denied"))),
         event_parts(),
-        st.builds(lambda e, c: {**e, "count": c}, event_parts(), counts()),
-        st.builds(lambda e, a, c: {**e, "aggregate": a, **c}, event_parts(), aggregates(), comparisons()),
-        st.builds(lambda s, w: {"sequence": s, **w}, steps(), st.one_of(st.just({}), windows().map(lambda w: {"within": w}))),
-    )  # fmt: skip
+        merged(event_parts(), counts().map(lambda count: {"count": count})),
+        merged(event_parts(), aggregates().map(lambda a: {"aggregate": a}), comparisons()),
+        merged(steps().map(lambda found: {"sequence": found}), windowed()),
+    )
 
 
 def rules() -> st.SearchStrategy[dict[str, Any]]:
@@ -235,30 +245,22 @@ def rules() -> st.SearchStrategy[dict[str, Any]]:
 
 def nodes(now: datetime) -> st.SearchStrategy[Node]:
     moments = times(now)
-    ids = st.sampled_from(("m1", "m2", "M", "é"))
+    ids, sources = st.sampled_from(("m1", "m2", "M", "é")), st.integers(1, 2)
     properties = st.dictionaries(st.sampled_from(NAMES), json_values, max_size=4)
-    events = st.lists(
-        st.builds(EventFact, st.sampled_from(EVENTS), moments, ids, st.sampled_from(("s", "t")), properties),
-        max_size=5,
-        unique_by=lambda fact: (fact.message_id, fact.source),
-    )  # fmt: skip
+    event_names, letters = st.sampled_from(EVENTS), st.sampled_from(("s", "t"))
+    event = st.builds(EventFact, event_names, moments, ids, letters, properties)
+    trait = st.builds(TraitFact, st.sampled_from(NAMES), json_values, moments, ids, sources)
+    purposes = st.sampled_from(("marketing", "ads"))
+    consent = st.builds(ConsentFact, purposes, st.booleans(), moments, ids, sources)
     return st.builds(
         Node,
         st.sampled_from(("email", "user_id", "anonymous_id")),
         st.sampled_from(TEXTS),
-        st.lists(
-            st.builds(TraitFact, st.sampled_from(NAMES), json_values, moments, ids, st.integers(1, 2)),
-            max_size=4,
-            unique_by=lambda fact: fact.name,
-        ),
-        st.lists(
-            st.builds(ConsentFact, st.sampled_from(("marketing", "ads")), st.booleans(), moments, ids, st.integers(1, 2)),
-            max_size=2,
-            unique_by=lambda fact: fact.purpose,
-        ),
-        events,
+        st.lists(trait, max_size=4, unique_by=lambda fact: fact.name),
+        st.lists(consent, max_size=2, unique_by=lambda fact: fact.purpose),
+        st.lists(event, max_size=5, unique_by=lambda fact: (fact.message_id, fact.source)),
         st.sampled_from(("", "", "shared")),
-    )  # fmt: skip
+    )
 
 
 def _unambiguous(someone: Person) -> bool:
@@ -295,10 +297,8 @@ def duck() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-RELAXED = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)  # fmt: skip
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 
 
 @settings(RELAXED)
@@ -316,6 +316,22 @@ def test_the_sql_selects_exactly_those_for_whom_the_rule_holds(
             for number, someone in enumerate(found)
             if evaluate(rule, facts(someone), now, timezone=zone)
         ]
+        assert members(duck, rule, now, zone) == expected, document
+
+
+@settings(RELAXED, max_examples=20)
+@given(st.integers(0, 2**32), st.sampled_from(NOWS), st.sampled_from(ZONES))
+def test_the_sql_agrees_with_the_rule_in_dense_worlds(
+    duck: duckdb.DuckDBPyConnection, seed: int, now: datetime, zone: str
+) -> None:
+    dice = Dice(seed, now, EDGES[now])
+    found = [dice.person() for _ in range(40)]
+    load(duck, found)
+    told = [facts(someone) for someone in found]
+    for _ in range(15):
+        document = dice.rule()
+        rule = parse_rule(document)
+        expected = [n for n, one in enumerate(told) if evaluate(rule, one, now, timezone=zone)]
         assert members(duck, rule, now, zone) == expected, document
 
 

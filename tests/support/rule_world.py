@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from cdp.analytics.schema import CORE
 from cdp.segments.compile import Compiled, compile_aggregate, compile_rule
@@ -114,10 +115,11 @@ def load(
         name = table if table == "scope" else f"core.{table}"
         connection.execute(f"DELETE FROM {name}")
         if found:
-            marks = ", ".join(["?"] * len(found[0]))
-            values = ", ".join([f"({marks})"] * len(found))
-            flat = [value for row in found for value in row]
-            connection.execute(f"INSERT INTO {name} VALUES {values}", flat)
+            columns = [pa.array(column) for column in zip(*found, strict=True)]
+            rows_given = pa.table(columns, names=[f"c{index}" for index in range(len(columns))])
+            connection.register("rows_given", rows_given)
+            connection.execute(f"INSERT INTO {name} SELECT * FROM rows_given")
+            connection.unregister("rows_given")
 
 
 def _add_node(

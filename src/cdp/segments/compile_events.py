@@ -170,23 +170,17 @@ def _number_figure(function: str, rows: str, parameters: Parameters) -> str:
 
 def _keyed_elements(rows: str) -> str:
     """Return one row per scalar element with ``key``: equal for equal values of one type."""
-    element = json_scalar("element")
-    key = f"coalesce(to_json({element.text}), to_json({element.boolean}), to_json({_plain_zero()}))"
+    listed = "CASE WHEN starts_with(value, '[') THEN json_extract(value, '$[*]') ELSE [value] END"
     elements = (
-        "SELECT profile_no, \"at\", message_id, source_id, unnest(CASE WHEN starts_with(value, '[') "
-        "THEN json_extract(value, '$[*]') ELSE [value] END) AS element, "
-        "generate_subscripts(CASE WHEN starts_with(value, '[') "
-        "THEN json_extract(value, '$[*]') ELSE [value] END, 1) AS position "
-        f"FROM ({rows})"
+        'SELECT profile_no, "at", message_id, source_id, unnest(items) AS element, '
+        "generate_subscripts(items, 1) AS position "
+        f"FROM (SELECT *, {listed} AS items FROM ({rows}))"
     )
-    return (
-        f"SELECT * FROM (SELECT *, {key}::VARCHAR AS key FROM ({elements})) WHERE key IS NOT NULL"
-    )
-
-
-def _plain_zero() -> str:
-    """Return the number of ``element``, with -0 as 0: they are equal."""
-    return f"({json_scalar('element').number} + 0.0)"
+    view = json_scalar("element")
+    # Adding zero makes -0 the 0 that it equals.
+    key = f"coalesce(to_json({view.text}), to_json({view.boolean}), to_json({view.number} + 0.0))"
+    keyed = f"SELECT *, {key}::VARCHAR AS key FROM ({elements})"
+    return f"SELECT * FROM ({keyed}) WHERE key IS NOT NULL"
 
 
 def _most_frequent(rows: str) -> str:

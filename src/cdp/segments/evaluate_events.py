@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
-from cdp.segments.evaluate_values import Search, as_number, is_number, value_holds
+from cdp.segments.evaluate_values import Search, as_double, is_number, value_holds
 from cdp.segments.paths import elements, value_at
 from cdp.segments.rules import EventFigure, Events, Function, Sequence, Step, Window
 from cdp.segments.times import step_back
@@ -87,7 +87,7 @@ def _fold(function: Function, values: list[object]) -> object:
     scalars = [item for value in values for item in elements(value)]
     if function == "count_distinct":
         return len({_key(item) for item in scalars if _is_scalar(item)})
-    return _number_figure(function, [as_number(item) for item in scalars if is_number(item)])  # type: ignore[misc]
+    return _number_figure(function, [item for item in scalars if is_number(item)])
 
 
 def _number_figure(function: Function, numbers: list[float]) -> float | None:
@@ -95,9 +95,9 @@ def _number_figure(function: Function, numbers: list[float]) -> float | None:
         return None
     match function:
         case "min":
-            return min(numbers)
+            return min(as_double(number) for number in numbers)
         case "max":
-            return max(numbers)
+            return max(as_double(number) for number in numbers)
         case "sum":
             return exact_sum(numbers)
         case _:
@@ -109,8 +109,8 @@ def exact_sum(numbers: list[float]) -> float:
 
     With a number of 1e18 or more among them it is the sum of the doubles.
     """
-    if max(abs(number) for number in numbers) >= LARGEST_EXACT:
-        return math.fsum(numbers)
+    if max(abs(as_double(number)) for number in numbers) >= LARGEST_EXACT:
+        return math.fsum(as_double(number) for number in numbers)
     decimals = (Decimal(repr(number)).quantize(_NANO, ROUND_HALF_UP) for number in numbers)
     return float(sum(decimals, Decimal(0)))
 
@@ -121,7 +121,8 @@ def _is_scalar(value: object) -> bool:
 
 def _key(value: object) -> tuple[str, object]:
     """Return what makes two scalars the same: their type and value."""
-    return (type(as_number(value)).__name__, as_number(value))
+    plain = as_double(value) if is_number(value) else value
+    return (type(plain).__name__, plain)
 
 
 def _most_frequent(values: list[object]) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeGuard
 
 from cdp.segments import regex_engine
 from cdp.segments.paths import elements
@@ -72,23 +74,25 @@ def scalar_holds(
         return _ordered("gte", value, low) and _ordered("lte", value, high)
     assert isinstance(operand, (str, float, bool))
     if op in ("eq", "ne"):
-        return _same_type(value, operand) and (as_number(value) == operand) == (op == "eq")
+        return _same_type(value, operand) and (_plain(value) == operand) == (op == "eq")
     return _ordered(op, value, operand)
 
 
-def as_number(value: object) -> object:
-    """Return a number as the double that it is in a rule; anything else unchanged."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return float("inf") if value > 0 else float("-inf")
-    return value
-
-
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a JSON value is a number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def as_double(number: int | float) -> float:
+    """Return the double that a JSON number is in a rule."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def _plain(value: object) -> object:
+    return as_double(value) if is_number(value) else value
 
 
 def _same_type(value: object, operand: Scalar) -> bool:
@@ -103,7 +107,7 @@ def _ordered(op: Op, value: object, operand: Scalar) -> bool:
     """Compare numbers with numbers, texts by code point; booleans have no order."""
     if isinstance(operand, bool) or not _same_type(value, operand):
         return False
-    given, bound = as_number(value), operand
+    given, bound = _plain(value), operand
     match op:
         case "gt":
             return given > bound  # type: ignore[operator]
@@ -119,7 +123,7 @@ def _among(value: object, operands: tuple[Scalar, ...], *, negated: bool) -> boo
     if not operands:
         return negated
     own = [item for item in operands if _same_type(value, item)]
-    return bool(own) and (as_number(value) in own) != negated
+    return bool(own) and (_plain(value) in own) != negated
 
 
 def _time_holds(time: datetime, comparison: Comparison, now: datetime) -> bool:

@@ -163,7 +163,10 @@ class _Parser:
         require_keys(node, pointer, ("identifier", "op"), ("value",))
         kind = read_text(node["identifier"], below(pointer, "identifier"), "an identifier type")
         comparison = read_comparison(
-            node, pointer, self._context.check_pattern, lambda value: self._normalised(kind, value)
+            _with_digits(node),
+            pointer,
+            self._context.check_pattern,
+            lambda value: self._normalised(kind, value),
         )
         return HasIdentifier(kind, comparison, Origin(pointer, node))
 
@@ -264,6 +267,21 @@ class _Parser:
         require_keys(after, at, (), ("min", "max"))
         gaps = {key: read_rule_duration(after[key], below(at, key)) for key in after}
         return Step(events, gaps.get("min"), gaps.get("max"))
+
+
+def _with_digits(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the node with whole numbers as their digits where it names identifiers: so the wire
+    takes them, and as doubles long ones would lose their end."""
+    if node.get("op") not in ("eq", "ne", "in", "not_in"):
+        return dict(node)
+
+    def digits(value: object) -> object:
+        if isinstance(value, list):
+            return [digits(item) for item in value]
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return str(value) if is_whole else value
+
+    return {key: digits(value) if key == "value" else value for key, value in node.items()}
 
 
 def _read_function(value: object, pointer: str) -> tuple[Function, Path]:
