@@ -212,6 +212,21 @@ def test_a_preview_of_nobody_is_zero(served: Served) -> None:
     assert (shown["count"], shown["share"], shown["sample"]) == (0, 0, [])
 
 
+def test_a_comparison_that_no_value_can_satisfy_is_warned_of_at_its_place(served: Served) -> None:
+    (ann,) = buyers(served, "ann")
+    served.people.trait(ann, "age", 42)
+    served.follow()
+    rule = {"all": [BOUGHT, {"trait": "age", "op": "eq", "value": "42"}]}
+
+    previewed = served.client.post("/v1/segments/preview", json={"rule": rule}).json()
+    created = create(served, "s", rule)
+
+    for answer in (previewed, created, served.client.get("/v1/segments/s").json()):
+        (warning,) = answer["warnings"]
+        assert (warning["code"], warning["path"]) == ("type_mismatch", "/rule/all/1")
+        assert answer["count"] == 0
+
+
 def test_an_overlap_names_every_combination(served: Served) -> None:
     ann, _ = buyers(served, "ann", "bob")
     served.people.event(ann, "Signed Up", now() - HOUR)

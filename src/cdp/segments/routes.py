@@ -95,7 +95,8 @@ def _add_trials(router: APIRouter, services: Segments) -> None:
             services.reader, rule, now(), services.timezone, is_masked=not caller.sees_personal
         )
         took_ms = round((time.perf_counter() - started) * 1000, 1)
-        return {**found, "took_ms": took_ms, **freshness}
+        warnings = services.find_warnings([rule])
+        return {**found, "took_ms": took_ms, "warnings": warnings, **freshness}
 
     @router.post("/v1/segments/overlap")
     def compare_segments(caller: SegmentReader, body: Overlap) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
             tx = driver(connection)
             segments_store.lock_definitions(tx)
             definitions = read_definitions(tx)
-            _read_rule(services, rule, definitions)
+            tree = _read_rule(services, rule, definitions)
             segment = segments_store.create_segment(
                 tx,
                 key=body.key,
@@ -141,7 +142,7 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
             if segment is None:
                 raise Conflict("segment_exists", f"there is a segment {body.key} already")
             _record(tx, caller.actor, "segment_created", segment)
-        return _evaluate_and_show(services, body.key)
+        return _evaluate_and_show(services, body.key, tree)
 
     @router.put("/v1/segments/{key}")
     def change_segment(caller: SegmentWriter, key: str, body: ChangedSegment) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
             )
             assert segment is not None
             _record(tx, caller.actor, "segment_changed", segment)
-        return _evaluate_and_show(services, key)
+        return _evaluate_and_show(services, key, tree)
 
     @router.delete("/v1/segments/{key}", status_code=204)
     def delete_segment(caller: SegmentWriter, key: str) -> Response:
@@ -213,7 +214,9 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
             versions = segments_store.list_versions(driver(connection), key)
         if at is None:
             size = members_engine.count_by_segment(services.reader).get(key, 0)
-            return {**_show(services, segment, size), **freshness}
+            rule = services.read_rule(segment.rule, path="/rule", segments=None, tags=None)
+            warnings = services.find_warnings([rule])
+            return {**_show(services, segment, size), "warnings": warnings, **freshness}
         moment = parse_moment("at", at)
         known = [version for version in versions if version.at <= moment]
         if not known:
@@ -295,13 +298,14 @@ def _record(tx: Driver, actor: str, action: str, segment: Segment) -> None:
     audit_store.record(tx, actor, action, segment.key, {"version": segment.version})
 
 
-def _evaluate_and_show(services: Segments, key: str) -> dict[str, Any]:
+def _evaluate_and_show(services: Segments, key: str, rule: Rule) -> dict[str, Any]:
     services.refresher.refresh_until_done(now, seconds=EVALUATION_PATIENCE)
     freshness = services.freshness()
     with services.database.transaction() as connection:
         segment = _require_segment(driver(connection), key)
     size = members_engine.count_by_segment(services.reader).get(key, 0)
-    return {**_show(services, segment, size), **freshness}
+    shown = _show(services, segment, size)
+    return {**shown, "warnings": services.find_warnings([rule]), **freshness}
 
 
 def _show(services: Segments, segment: Segment, size: int) -> dict[str, Any]:
@@ -315,7 +319,6 @@ def _show(services: Segments, segment: Segment, size: int) -> dict[str, Any]:
         "status": show_status(services, segment.definition),
         "count": size,
         "uses": _show_uses(segment.definition),
-        "warnings": [],
         "created_at": format_time(segment.created_at),
         "updated_at": format_time(segment.updated_at),
     }

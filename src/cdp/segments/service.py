@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple
@@ -17,6 +17,8 @@ from cdp.segments.parse import NormaliseIdentifier, parse_rule
 from cdp.segments.person_engine import Reader
 from cdp.segments.refresh import Refresher
 from cdp.segments.rules import Rule
+from cdp.segments.seen_types_engine import read_seen_types
+from cdp.segments.warnings import find_looks, find_mismatches
 from cdp.storage.database import Database
 
 SegmentReader = Annotated[Caller, Depends(require("segments:read"))]
@@ -62,6 +64,12 @@ class Segments:
     ) -> Rule:
         """Read a posted rule; raise ``Unprocessable`` with the place of the mistake."""
         return parse_rule(document, path, segments, tags, normalise=self.normalise)
+
+    def find_warnings(self, rules: Iterable[Rule]) -> list[dict[str, Any]]:
+        """Return what looks mistaken in rules that can be evaluated."""
+        looks = find_looks(rules)
+        seen = read_seen_types(self.reader, {look.place for look in looks}) if looks else {}
+        return find_mismatches(looks, seen)
 
     def freshness(self) -> dict[str, Any]:
         """Return ``as_of`` and ``lag_ms`` for answers about memberships and tag values."""
