@@ -19,7 +19,15 @@ def request(
     source_id: str = "src_1",
     rejected: Sequence[bytes] = (),
 ) -> RequestLog:
-    return RequestLog(source_id, f"req_{number}", RECEIVED, None, events, rejected)
+    return RequestLog(
+        source_id,
+        f"req_{number}",
+        RECEIVED,
+        None,
+        events,
+        sum(len(line) for lines in events.values() for line in lines),
+        rejected,
+    )
 
 
 def lines_of(record: NewRecord) -> list[tuple[str, bytes]]:

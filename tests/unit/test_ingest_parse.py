@@ -177,11 +177,11 @@ def test_an_event_nested_too_deeply_is_refused_and_its_neighbours_land() -> None
     assert judged.lines == {0: [plain]}
 
 
-def test_bytes_that_are_not_utf8_are_replaced_and_flagged() -> None:
-    body = b'{"batch":[{"type":"track","userId":"u","a":"\xb0\xb2"},{"type":"page","userId":"u"}]}'
+def test_an_id_that_is_not_utf8_is_replaced_and_flagged() -> None:
+    body = b'{"batch":[{"type":"track","userId":"\xb0\xb2"},{"type":"page","userId":"u"}]}'
     (lines,) = judge_batch(body).lines.values()
     first, second = map(json.loads, lines)
-    assert first["a"] == "\ufffd\ufffd"
+    assert first["userId"] == "\ufffd\ufffd"
     assert first["context"]["cdp"]["flags"] == ["not_utf8"]
     assert "context" not in second
 

@@ -279,6 +279,12 @@ def test_what_postgres_and_duckdb_refuse_is_replaced_and_flagged(
     assert json.loads(event.context)["cdp"]["flags"] == [flag]
 
 
+def test_bytes_that_are_not_utf8_are_replaced_and_flagged() -> None:
+    event = read(b'{"type":"track","userId":"u","properties":{"city":"\xb0\xb2"}}')
+    assert json.loads(event.properties) == {"city": "\ufffd\ufffd"}
+    assert json.loads(event.context)["cdp"]["flags"] == ["not_utf8"]
+
+
 @pytest.mark.parametrize(
     "value", ['"\\ud83d\\ude00"', "18446744073709551615", '"12345678901234567890123"', "1e300"]
 )

@@ -27,13 +27,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def answer_accepted(accepted: int, rejected: Sequence[Rejection], receipt: str) -> Answer:
+def answer_accepted(accepted: int, rejected: Sequence[Rejection], receipt: bytes) -> Answer:
     """Return the answer to a write that the log has acknowledged."""
     refused = _describe(rejected) if rejected else b"[]"
     body = b'{"success":true,"accepted":%d,"rejected":%s,"receipt":"%s"}' % (
         accepted,
         refused,
-        receipt.encode(),
+        receipt,
     )
     return Answer(200, [_JSON, (b"content-length", b"%d" % len(body))], body)
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,18 +28,18 @@ from cdp.ingest.answers import (
     answer_refused,
 )
 from cdp.ingest.body import ClientLeft, inflate, read_body
-from cdp.ingest.cors import find_header
-from cdp.ingest.cors_app import CorsApp, send_answer
+from cdp.ingest.cors import cors_headers, find_header
+from cdp.ingest.cors_app import FAULT, CorsApp, send_answer
 from cdp.ingest.lenient import encode
-from cdp.ingest.packing import PackingWriter, RequestLog
+from cdp.ingest.packing import Offsets, PackingWriter, RequestLog
 from cdp.ingest.parse import Judged, Opened, Rejection, judge, open_batch, open_single
 from cdp.ingest.pixel import GIF, read_pixel
-from cdp.ingest.sdk_routes import SdkRoute, find_route
+from cdp.ingest.sdk_routes import SDK_ROUTES, SdkRoute, find_route
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.ingest.write_key import read_basic_key, read_query_key
 from cdp.log.format import RejectedLine
 from cdp.model import Source
-from cdp.runtime.clock import format_time, now
+from cdp.runtime.clock import format_time
 from cdp.settings import Settings
 
 _LONGEST_RAW = 600_000
@@ -77,12 +80,36 @@ class IngestApp:
         self._fallback = fallback
         self._request_prefix = f"req_{os.urandom(5).hex()}"
         self._request_numbers = itertools.count()
-        self._outermost = CorsApp(self._serve)
+        self._clock = _Clock()
+        self._receipts = lru_cache(maxsize=256)(partial(_write_receipt, writer))
+        self._others = CorsApp(self._serve)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._outermost(scope, receive, send)
+        writer = self._writer
+        route = SDK_ROUTES.get(scope["path"]) if scope["type"] == "http" else None
+        # The hot path goes straight to work; whatever is unusual takes the longer way round.
+        if route is None or writer is None or not route.takes_events or scope["method"] != "POST":
+            await self._others(scope, receive, send)
+            return
+        scope["cdp.route"] = route.template
+        self.counts.requests += 1
+        try:
+            status, headers, body = await self._take_events(route, writer, scope, receive)
+        except CdpError as error:
+            self.counts.refused += 1
+            status, headers, body = answer_refused(error)
+        except ClientLeft:
+            return
+        except Exception:
+            await send_answer(send, _with_cors(answer_refused(FAULT), scope))
+            # Whoever stands around this writes it down.
+            raise
+        headers += cors_headers(find_header(scope["headers"], b"origin"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is not on the hot path: settings, pixels, odd spellings of paths."""
         found = find_route(scope["path"]) if scope["type"] == "http" else None
         if found is None or self._writer is None:
             await self._fallback(scope, receive, send)
@@ -106,7 +133,7 @@ class IngestApp:
             allowed = ", ".join(sorted(route.methods))
             error = _MethodNotAllowed("method_not_allowed", f"this path takes {allowed}")
             return answer_refused(error, (b"allow", allowed.encode()))
-        if route.kind in ("single", "batch"):
+        if route.takes_events:
             return await self._take_events(route, writer, scope, receive)
         if route.kind == "metrics":
             return answer_json({"success": True})
@@ -138,7 +165,8 @@ class IngestApp:
             opened = open_single(body, wants_key=source is None)
         if source is None:
             source = self._find_source(opened.write_key)
-        return await self._log_events(route, source, opened, writer)
+        request, judged = self._judge(route, source, opened, len(body), writer)
+        return self._accept(judged, await writer.append(request))
 
     async def _take_pixel(self, route: SdkRoute, writer: PackingWriter, scope: Scope) -> Answer:
         query = scope["query_string"]
@@ -147,37 +175,41 @@ class IngestApp:
         except ValueError as error:
             raise BadRequest("invalid_query", "the query has too many parameters") from error
         source = self._find_source(read_query_key(query) or opened.write_key)
-        await self._log_events(route, source, opened, writer)
+        request, judged = self._judge(route, source, opened, len(query), writer)
+        self._accept(judged, await writer.append(request))
         return answer_bytes(b"image/gif", GIF)
 
-    async def _log_events(
-        self, route: SdkRoute, source: Source, opened: Opened, writer: PackingWriter
-    ) -> Answer:
+    def _judge(
+        self, route: SdkRoute, source: Source, opened: Opened, size: int, writer: PackingWriter
+    ) -> tuple[RequestLog, Judged]:
+        """Judge a body of ``size`` bytes; return what is to be logged of it."""
         judged = judge(
             opened,
             route_type=route.type,
             partitions=writer.partitions,
             max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
         )
-        offsets = await writer.append(self._make_request(source, opened, judged, writer))
-        self.counts.accepted += judged.accepted
-        self.counts.rejected += len(judged.rejected)
-        receipt = receipts.encode(writer.log.name, offsets)
-        return answer_accepted(judged.accepted, judged.rejected, receipt)
-
-    def _make_request(
-        self, source: Source, opened: Opened, judged: Judged, writer: PackingWriter
-    ) -> RequestLog:
         number = next(self._request_numbers)
-        return RequestLog(
+        rejected = [_write_rejected(one) for one in judged.rejected] if judged.rejected else ()
+        if rejected or opened.shared:
+            size = sum(sum(map(len, lines)) for lines in (*judged.lines.values(), rejected))
+        request = RequestLog(
             source.source_id,
             f"{self._request_prefix}_{number}",
-            format_time(now()),
+            self._clock.read(),
             opened.sent_at,
             judged.lines,
-            [_write_rejected(one) for one in judged.rejected],
+            size,
+            rejected,
             number % writer.partitions,
         )
+        return request, judged
+
+    def _accept(self, judged: Judged, offsets: Offsets) -> Answer:
+        self.counts.accepted += judged.accepted
+        self.counts.rejected += len(judged.rejected)
+        receipt = self._receipts(tuple(offsets.items()))
+        return answer_accepted(judged.accepted, judged.rejected, receipt)
 
     def _find_source(self, key: str | None) -> Source:
         if not key:
@@ -207,8 +239,33 @@ class IngestApp:
         return answer_json(sdk_settings.source_config(asked, source), cached)
 
 
+class _Clock:
+    """The time of receipt as text: many requests share a millisecond."""
+
+    def __init__(self) -> None:
+        self._millisecond = -1
+        self._text = ""
+
+    def read(self) -> str:
+        millisecond = time.time_ns() // 1_000_000
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._text = format_time(datetime.fromtimestamp(millisecond / 1000, UTC))
+        return self._text
+
+
 class _MethodNotAllowed(CdpError):
     status = 405
+
+
+def _with_cors(answer: Answer, scope: Scope) -> Answer:
+    origin = find_header(scope["headers"], b"origin")
+    return answer._replace(headers=answer.headers + cors_headers(origin))
+
+
+def _write_receipt(writer: PackingWriter | None, offsets: tuple[tuple[int, int], ...]) -> bytes:
+    assert writer is not None
+    return receipts.encode(writer.log.name, dict(offsets)).encode()
 
 
 def _write_rejected(one: Rejection) -> bytes:

@@ -8,7 +8,7 @@ from cdp.errors import CdpError
 from cdp.ingest.answers import RETRY_STATUSES, Answer, answer_refused, retry_headers
 from cdp.ingest.cors import cors_headers, find_header, preflight_headers
 
-_FAULT = CdpError("internal_error", "this is a fault of the server; its log says more")
+FAULT = CdpError("internal_error", "this is a fault of the server; its log says more")
 
 
 class CorsApp:
@@ -43,7 +43,7 @@ class CorsApp:
             await self._app(scope, receive, send_with_cors)
         except Exception:
             if not started:
-                await send_answer(send_with_cors, answer_refused(_FAULT))
+                await send_answer(send_with_cors, answer_refused(FAULT))
             # Whoever stands around this writes it down.
             raise
 

@@ -42,8 +42,6 @@ def judge_slowly(
         raise Refusal("invalid_json", f"the event is not JSON: {error}") from error
     if not isinstance(event, dict):
         raise Refusal("not_an_object", "an event is a JSON object")
-    if opened.flags and "\ufffd" in line.decode():
-        flags |= opened.flags
     changed = _set_type(event, route_type) | _share(event, opened.shared) | bool(flags)
     primary = _check_identifiers(event)
     add_flags(event, flags)

@@ -47,6 +47,8 @@ def needs_cleaning(line: bytes) -> bool:
 
     Sometimes true without need (an emoji written as two escapes), never false with need.
     """
+    if not line.isascii() and not _is_utf8(line):
+        return True
     if b"\\u" in line and _SUSPECT_ESCAPE.search(line) is not None:
         return True
     # Translating first finds a long run of digits in a tenth of the time of a pattern.
@@ -55,6 +57,14 @@ def needs_cleaning(line: bytes) -> bool:
         return True
     has_exponent = b"0e000" in shape or b"0e+000" in shape
     return has_exponent and _LARGE_EXPONENT.search(line) is not None
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_leniently(data: bytes) -> tuple[Any, set[str]]:

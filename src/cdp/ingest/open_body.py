@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from cdp.errors import BadRequest
-from cdp.ingest.lenient import NOT_UTF8, NotJson, TooDeep, decode_leniently
+from cdp.ingest.lenient import NotJson, TooDeep, decode_leniently
 from cdp.ingest.split import NoBatch, split_batch
 from cdp.ingest.wire_event import UNREADABLE, decode_batch, decode_key
 
@@ -26,12 +26,11 @@ class Opened:
     sent_at: str | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     """What the batch says for all its events: ``context``, ``integrations``."""
-    flags: frozenset[str] = frozenset()
 
 
 def open_single(body: bytes, *, wants_key: bool) -> Opened:
     """Open the body of a single-event route. Raises ``BadRequest`` when it is no JSON."""
-    body, flags = _as_utf8(body)
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     key: str | None = None
     try:
         if wants_key:
@@ -44,7 +43,7 @@ def open_single(body: bytes, *, wants_key: bool) -> Opened:
         except NotJson as error:
             raise _no_json(error) from error
         key = _text(value.get("writeKey")) if isinstance(value, dict) else None
-    return Opened([body], key, flags=flags)
+    return Opened([body], key)
 
 
 def open_batch(body: bytes) -> Opened:
@@ -52,7 +51,7 @@ def open_batch(body: bytes) -> Opened:
 
     Raises ``BadRequest`` when it is no JSON, or holds no list of events named ``batch``.
     """
-    body, flags = _as_utf8(body)
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
         found = decode_batch(body)
     except UNREADABLE:
@@ -64,7 +63,6 @@ def open_batch(body: bytes) -> Opened:
         opened = Opened(found.batch, found.write_key, found.sent_at, shared)
     if not opened.items:
         raise BadRequest("empty_batch", "`batch` must be a list with at least one event")
-    opened.flags = flags
     return opened
 
 
@@ -100,18 +98,6 @@ def _read_shared(value: Any) -> dict[str, Any]:
         for name in ("context", "integrations")
         if isinstance(value, dict) and isinstance(value.get(name), dict) and value[name]
     }
-
-
-def _as_utf8(body: bytes) -> tuple[bytes, frozenset[str]]:
-    if body.startswith(_BYTE_ORDER_MARK):
-        body = body[len(_BYTE_ORDER_MARK) :]
-    if body.isascii():
-        return body, frozenset()
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return body.decode("utf-8", "replace").encode(), frozenset({NOT_UTF8})
-    return body, frozenset()
 
 
 def _no_json(error: Exception) -> BadRequest:

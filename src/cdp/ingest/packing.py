@@ -18,9 +18,10 @@ from cdp.runtime.logs import get_logger
 
 RECORD_BYTES = 900_000
 """Records are cut here, under Kafka's customary limit; a single event may be larger."""
-FLUSH_BYTES = 2 * 1024 * 1024
 ANSWER_SECONDS = 8.0
 """SDKs give up after 10 s; they get an answer before that, whatever the log does."""
+
+_OVERHEAD_BYTES = 500
 
 _logger = get_logger(__name__)
 
@@ -37,6 +38,8 @@ class RequestLog(NamedTuple):
     sent_at: str | None
     events: Mapping[int, Sequence[bytes]]
     """Lines by partition."""
+    size: int
+    """About the bytes of all of it."""
     rejected: Sequence[bytes] = ()
     """``RejectedLine`` objects as JSON."""
     rejected_partition: int = 0
@@ -75,7 +78,7 @@ class PackingWriter:
         much is waiting already. What was refused may still have been appended: sent again, it is
         a duplicate.
         """
-        size = _measure(request)
+        size = request.size + _OVERHEAD_BYTES
         if self._is_closed:
             raise Unavailable("stopping", "the server is stopping", retry_after=5)
         if self._unanswered_bytes and self._unanswered_bytes + size > self._max_bytes:
@@ -87,15 +90,13 @@ class PackingWriter:
         self._waiting.append(_Waiting(request, answer))
         self._waiting_bytes += size
         self._unanswered_bytes += size
-        if self._waiting_bytes >= FLUSH_BYTES:
+        if self._waiting_bytes >= RECORD_BYTES:
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(self._linger, self._flush)
         try:
-            # A timer of its own, because the log's promise of a bounded time is only a promise.
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await answer
-        except (LogUnavailable, TimeoutError) as error:
+            return await answer
+        except LogUnavailable as error:
             retry_after = self._outage.note_failure(loop.time(), str(error))
             raise Unavailable(
                 "log_unavailable",
@@ -127,15 +128,19 @@ class PackingWriter:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if not waiting:
             return
-        records, places = pack([request for request, _ in waiting])
         loop = asyncio.get_running_loop()
+        records, places = pack([request for request, _ in waiting])
         try:
             appended = self.log.append(records)
         except Exception as error:
+            # Nobody else would answer those who wait.
             _refuse(waiting, error)
             return
+        # A limit of its own, because the log's promise of a bounded time is only a promise.
+        limit = loop.call_later(ANSWER_SECONDS, _refuse, waiting, LogUnavailable("no answer"))
 
         def settle(done: Future[list[int]]) -> None:
+            limit.cancel()
             error = done.exception()
             if error is not None:
                 _refuse(waiting, error)
@@ -158,6 +163,7 @@ _Bin = tuple[int, str, Kind]
 
 def pack(requests: Sequence[RequestLog]) -> tuple[list[NewRecord], list[list[int]]]:
     """Return records, and per request the numbers of those that hold its lines. Pure."""
+    may_overflow = sum(request.size for request in requests) > RECORD_BYTES
     bins: dict[_Bin, list[tuple[int, RequestLines]]] = {}
     for number, request in enumerate(requests):
         for partition, lines in request.events.items():
@@ -172,12 +178,16 @@ def pack(requests: Sequence[RequestLog]) -> tuple[list[NewRecord], list[list[int
     records: list[NewRecord] = []
     places: list[list[int]] = [[] for _ in requests]
     for (partition, source_id, kind), entries in bins.items():
-        for group in _cut(entries):
+        for group in _cut(entries) if may_overflow and _overflows(entries) else (entries,):
             for number, _ in group:
                 places[number].append(len(records))
             packed = (entry for _, entry in group)
             records.append(pack_record(partition, source_id.encode(), source_id, packed, kind))
     return records, places
+
+
+def _overflows(entries: Iterable[tuple[int, RequestLines]]) -> bool:
+    return sum(sum(map(len, entry.lines)) for _, entry in entries) > RECORD_BYTES
 
 
 def _cut(
@@ -218,13 +228,6 @@ def _refuse(waiting: Iterable[_Waiting], error: BaseException) -> None:
             answer.set_exception(error)
             # Whoever waited may have given up: then nobody retrieves it, and that is no news.
             answer.exception()
-
-
-def _measure(request: RequestLog) -> int:
-    size = sum(map(len, request.rejected)) + 200
-    for lines in request.events.values():
-        size += sum(map(len, lines)) + 200
-    return size
 
 
 class _Outage:

@@ -22,6 +22,7 @@ class SdkRoute(NamedTuple):
     """What the route is called in metrics."""
     type: EventType | None = None
     """The type that the path says, for single events."""
+    takes_events: bool = False
 
 
 _POST = frozenset({"POST"})
@@ -38,11 +39,11 @@ def _list_routes() -> dict[str, SdkRoute]:
     routes: dict[str, SdkRoute] = {}
     for prefix in ("/v1", ""):
         for name, kind in (*((t, t) for t in _TYPES), *_LETTERS.items()):
-            routes[f"{prefix}/{name}"] = SdkRoute("single", _POST, f"/v1/{kind}", kind)
+            routes[f"{prefix}/{name}"] = SdkRoute("single", _POST, f"/v1/{kind}", kind, True)
         for name in ("batch", "import", "b"):
-            routes[f"{prefix}/{name}"] = SdkRoute("batch", _POST, "/v1/batch")
+            routes[f"{prefix}/{name}"] = SdkRoute("batch", _POST, "/v1/batch", None, True)
         routes[f"{prefix}/m"] = SdkRoute("metrics", _POST, "/v1/m")
-    routes["/beacon/v1/batch"] = SdkRoute("batch", _POST, "/v1/batch")
+    routes["/beacon/v1/batch"] = SdkRoute("batch", _POST, "/v1/batch", None, True)
     for kind in _TYPES:
         for path in (f"/pixel/v1/{kind}", f"/v1/pixel/{kind}"):
             routes[path] = SdkRoute("pixel", _GET, f"/pixel/v1/{kind}", kind)
