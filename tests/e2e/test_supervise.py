@@ -1,37 +1,33 @@
-"""``cdp up`` as a whole: ready from nothing, back after every kill, gone when told to stop."""
+"""``cdp up`` as a whole: back after every kill, gone when told to stop."""
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
+import psycopg
 import pytest
 
-from tests.support.running import READY, Running
+from cdp.runtime.embedded_postgres import EmbeddedPostgres
+from cdp.runtime.run_folder import wait_for_end
+from tests.support.program import Program, run_program
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="cdp-up-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def running(folder: Path) -> Iterator[Running]:
-    program = Running(folder)
-    try:
-        program.wait_for(READY)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """One run for the tests that leave it running."""
+    with run_program(tmp_path_factory.mktemp("up")) as program:
         yield program
-    finally:
-        program.close()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """A run of the test's own."""
+    with run_program(tmp_path) as program:
+        yield program
 
 
 def wait_until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
@@ -41,45 +37,32 @@ def wait_until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-def see_person(running: Running, user_id: str) -> None:
-    receipt = running.post({"userId": user_id, "traits": {"name": user_id}})["receipt"]
-    seen = running.get(f"/v1/profiles/user_id:{user_id}", after=receipt, wait="20s")
-    assert seen.json()["traits"]["name"] == user_id
+def see_person(program: Program, user_id: str) -> None:
+    answer = program.post("/v1/identify", {"userId": user_id, "traits": {"name": user_id}})
+    program.wait_for(answer["receipt"], "profiles")
+    assert knows(program, user_id)
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("CDP_")}
-    return subprocess.run(
-        [sys.executable, "-m", "cdp", *arguments],
-        env={**kept, "CDP_DATA_DIR": str(folder), "CDP_PORT": "0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def knows(program: Program, user_id: str) -> bool:
+    with program.client() as client:
+        found = client.get(f"/v1/profiles/user_id:{user_id}")
+    return found.status_code == 200 and found.json()["traits"] == {"name": user_id}
 
 
-def test_a_newcomer_gets_keys_in_a_private_file_and_a_first_person(running: Running) -> None:
-    kept = running.credentials
+def test_keys_are_printed_and_kept_in_a_private_file(shared: Program) -> None:
+    wait_until(lambda: "cdp is ready" in shared.output)
 
-    assert stat.S_IMODE((running.folder / "credentials.json").stat().st_mode) == 0o600
-    said = "".join(running.output)
-    assert kept["url"] in said
-    assert kept["write_key"] in said
-    assert kept["token"] in said
-    curl = next(line for line in said.splitlines() if line.strip().startswith("curl"))
-    answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, check=True).stdout
-    assert '"accepted":1' in answer.replace(" ", "")
-    wait_until(lambda: running.get("/v1/profiles/email:ann@example.com").status_code == 200)
-    shown = run(running.folder, "profile", "show", "email:ann@example.com")
-    assert shown.returncode == 0
-    assert "Ann" in shown.stdout
+    kept = shared.credentials
+    assert stat.S_IMODE((shared.data_dir / "credentials.json").stat().st_mode) == 0o600
+    for name in ("url", "write_key", "token"):
+        assert kept[name] in shared.output
 
 
 def test_the_first_source_is_a_server_and_the_example_page_has_a_web_source(
-    running: Running,
+    shared: Program,
 ) -> None:
-    sources = running.get("/v1/sources").json()["data"]
+    with shared.client() as client:
+        sources = client.get("/v1/sources").json()["data"]
 
     assert [(source["name"], source["type"]) for source in sources[:2]] == [
         ("default", "server"),
@@ -87,85 +70,77 @@ def test_the_first_source_is_a_server_and_the_example_page_has_a_web_source(
     ]
 
 
-def test_the_example_page_carries_the_web_key_and_no_token(running: Running) -> None:
-    page = running.get("/example").text
+def test_the_example_page_carries_the_web_key_and_no_token(shared: Program) -> None:
+    with shared.client() as client:
+        page = client.get("/example").text
 
-    assert running.credentials["web_write_key"] in page
-    assert running.credentials["token"] not in page
-
-
-def test_a_second_run_says_who_runs(running: Running) -> None:
-    second = run(running.folder, "up")
-
-    assert second.returncode == 1
-    assert str(running.process.pid) in second.stderr
-    assert running.credentials["url"] in second.stderr
-    assert len(second.stderr.splitlines()) == 1
+    assert shared.credentials["web_write_key"] in page
+    assert shared.credentials["token"] not in page
 
 
-@pytest.mark.parametrize("name", ["worker", "server", "postgres"])
-def test_whatever_is_killed_comes_back_unaided(running: Running, name: str) -> None:
-    killed = running.child(name)
+@pytest.mark.parametrize(
+    ("name", "word"), [("worker", "worker"), ("server", "serve"), ("Postgres", "-D")]
+)
+def test_whatever_is_killed_comes_back_unaided(shared: Program, name: str, word: str) -> None:
+    killed = shared.find_child(word)
+    said_before = len(shared.output)
 
     killed.kill()
 
-    running.wait_for("it starts again")
-    running.wait_for("everything is ready again")
-    wait_until(running.is_ready)
-    assert running.child(name) != killed
-    assert running.process.poll() is None
-    see_person(running, f"after-{name}")
+    wait_until(lambda: "everything is ready again" in shared.output[said_before:])
+    assert f"{name} " in shared.output[said_before:]
+    assert "it starts again in" in shared.output[said_before:]
+    shared.wait_until_ready()
+    assert shared.find_child(word) != killed
+    see_person(shared, f"after-{name}")
 
 
-def test_after_kill_9_of_everything_the_next_run_goes_on() -> None:
-    with tempfile.TemporaryDirectory(prefix="cdp-up-", ignore_cleanup_errors=True) as name:
-        first = Running(Path(name))
-        first.wait_for(READY)
-        see_person(first, "early")
-        before = first.credentials
-        family = first.family()
-        for process in family:
-            process.kill()
-        psutil.wait_procs(family, timeout=20)
-        first.process.wait()
+def test_after_kill_9_of_the_supervisor_nothing_is_left_and_the_next_run_goes_on(
+    program: Program,
+) -> None:
+    see_person(program, "early")
+    children = program.children()
+    assert program.process is not None
 
-        second = Running(Path(name))
-        try:
-            second.wait_for(READY)
-            assert second.credentials | {"url": ""} == before | {"url": ""}
-            assert second.get("/v1/profiles/user_id:early").status_code == 200
-            see_person(second, "late")
-        finally:
-            second.close()
+    program.process.kill()
+    program.process.wait()
+    # Right away, while the others are still on their way out.
+    program.start()
+
+    assert wait_for_end(children, seconds=1) == []
+    assert knows(program, "early")
 
 
-def test_after_kill_9_of_the_supervisor_nothing_is_left_and_the_next_run_goes_on() -> None:
-    with tempfile.TemporaryDirectory(prefix="cdp-up-", ignore_cleanup_errors=True) as name:
-        first = Running(Path(name))
-        first.wait_for(READY)
-        see_person(first, "early")
+def test_ctrl_c_ends_every_process(program: Program) -> None:
+    children = program.children()
+    assert program.process is not None
+    assert len(children) > 3
 
-        first.process.kill()
-        # Right away, while the others are still on their way out.
-        second = Running(Path(name))
-        try:
-            second.wait_for(READY)
-            assert second.get("/v1/profiles/user_id:early").status_code == 200
-        finally:
-            second.close()
-            first.process.wait()
+    program.process.send_signal(signal.SIGINT)
+
+    assert program.process.wait(30) == 0
+    assert wait_for_end(children, seconds=1) == []
+    assert not (program.data_dir / "run.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_every_process_ends(number: signal.Signals) -> None:
-    with tempfile.TemporaryDirectory(prefix="cdp-up-", ignore_cleanup_errors=True) as name:
-        program = Running(Path(name))
-        program.wait_for(READY)
-        family = program.family()
+def test_a_folder_of_a_newer_program_is_one_line(tmp_path: Path) -> None:
+    with run_program(tmp_path) as program:
+        program.stop()
+        statement = "UPDATE alembic_version SET version_num = '9999_from_the_future'"
+        change_database(program, statement)
 
-        program.process.send_signal(number)
+        again = program.run("up")
 
-        assert program.process.wait(30) == 0
-        _, alive = psutil.wait_procs(family, timeout=1)
-        assert alive == []
-        assert not (Path(name) / "run.json").exists()
+    assert again.returncode == 1
+    assert "newer" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def change_database(program: Program, statement: str) -> None:
+    """Start the stopped run's Postgres alone for one statement."""
+    server = EmbeddedPostgres(program.data_dir / "postgres")
+    try:
+        with psycopg.connect(server.start(), autocommit=True) as connection:
+            connection.execute(statement)
+    finally:
+        server.stop()

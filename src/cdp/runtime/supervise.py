@@ -108,7 +108,7 @@ class Supervisor:
             self._look_after_postgres()
             for child in self._children:
                 self._look_after(child)
-            if not self._is_ready and time.monotonic() - asked_at > 0.25:
+            if not self._is_ready and self._all_run() and time.monotonic() - asked_at > 0.25:
                 asked_at = time.monotonic()
                 self._is_ready = is_ready()
                 if self._is_ready and self._was_ready:
@@ -116,6 +116,10 @@ class Supervisor:
                 elif self._is_ready:
                     self._was_ready = True
                     on_ready()
+
+    def _all_run(self) -> bool:
+        """Whether nobody is waiting to be started again; others may answer for the missing."""
+        return not self._postgres_is_down and all(child.process for child in self._children)
 
     def end(self) -> None:
         """End the children together, then Postgres. Takes at most about 30 seconds."""
