@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from cdp.identity.resolve import Assignment, LinkFact, Node, Resolution, resolve
+from cdp.identity.facts import Assignment, LinkFact, Node, Resolution
+from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules, default_rules
 from cdp.identity.sightings import sum_links, sum_up
 from cdp.model import Identifier, Observation

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from cdp.identity.facts import LinkFact, Node, Reason, Refusal
 from cdp.identity.links_store import read_component_links
 from cdp.identity.nodes_store import SHARED
 from cdp.identity.partition import Span, StoredProfile
-from cdp.identity.resolve import LinkFact, Node, Reason, Refusal
 from cdp.model import Identifier
 from cdp.storage.database import Driver
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from cdp.identity.components_store import Stored, load_components
-from cdp.identity.resolve import Join, Refusal, Resolution, resolve
+from cdp.identity.facts import Join, Refusal, Resolution
+from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.model import Identifier
 from cdp.storage.database import Driver

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cdp.identity.components_store import group_nodes, read_components
+from cdp.identity.facts import LinkFact
 from cdp.identity.known import Known
 from cdp.identity.links_store import read_links
 from cdp.identity.nodes_store import (
@@ -30,7 +31,6 @@ from cdp.identity.nodes_store import (
 from cdp.identity.partition_store import bump_profiles, find_touched
 from cdp.identity.profile_id import make_profile_id
 from cdp.identity.recompute import News, Recomputed, recompute
-from cdp.identity.resolve import LinkFact
 from cdp.identity.rules import Rules
 from cdp.identity.rules_store import ensure_salt as ensure_salt
 from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting, Sightings, sum_links, sum_up

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from cdp.identity.facts import LinkFact
 from cdp.identity.nodes_store import KnownNode
-from cdp.identity.resolve import LinkFact
 from cdp.identity.sightings import LinkKey
 from cdp.model import Identifier
 from cdp.storage.database import Driver

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from psycopg.types.multirange import Multirange
 
-from cdp.identity.resolve import DayRange, LinkFact
+from cdp.identity.facts import DayRange, LinkFact
 from cdp.identity.sightings import LinkKey, LinkSighting
 from cdp.storage.database import Driver
 

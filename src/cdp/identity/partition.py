@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from cdp.identity.resolve import ProfileKey, Resolution
+from cdp.identity.facts import ProfileKey, Resolution
 
 
 class StoredProfile(NamedTuple):

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
+from cdp.identity.facts import Refusal
 from cdp.identity.partition import PartitionDiff, Span
-from cdp.identity.resolve import Refusal
 from cdp.identity.sightings import NodeSighting
 from cdp.storage.database import Driver
 

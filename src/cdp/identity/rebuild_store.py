@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cdp.identity.components_store import group_nodes
+from cdp.identity.facts import Assignment, LinkFact, Node, ProfileKey, Resolution
 from cdp.identity.links_store import read_all_links
 from cdp.identity.nodes_store import SHARED
-from cdp.identity.resolve import Assignment, LinkFact, Node, ProfileKey, Resolution, resolve
+from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.model import Identifier
 from cdp.storage.database import Driver

@@ -15,11 +15,12 @@ from cdp.identity.components_store import (
     load_components,
     lock_components,
 )
+from cdp.identity.facts import LinkFact, Node, Refusal, Resolution
 from cdp.identity.links_store import relabel_links, write_links
 from cdp.identity.nodes_store import FreshNode, make_shared_node, quarantine_nodes
 from cdp.identity.partition import Span, compare, number_joins, number_profiles
 from cdp.identity.partition_store import lock_profiles, write_diff, write_refusals
-from cdp.identity.resolve import LinkFact, Node, Refusal, Resolution, resolve
+from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting
 from cdp.model import Identifier

@@ -12,91 +12,19 @@ import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from typing import Literal, NamedTuple
 
+from cdp.identity.facts import (
+    Assignment,
+    Join,
+    LinkFact,
+    Node,
+    ProfileKey,
+    Reason,
+    Refusal,
+    Resolution,
+)
+from cdp.identity.hot import find_hot
 from cdp.identity.rules import Rules, TypeRule
-
-Reason = Literal[
-    "unique_conflict",
-    "public_source",
-    "other_contact",
-    "shared_device",
-    "hot_identifier",
-    "limit",
-]
-
-
-class Node(NamedTuple):
-    """An identifier as the replay sees it."""
-
-    node_id: int
-    type: str
-    value: str
-    first_seen: datetime
-    quarantined: bool = False
-    """Found hot before: its links are withdrawn, whether or not they are all at hand."""
-
-
-DayRange = tuple[int, int]
-"""Days since 0001-01-01 (``date.toordinal``): from the first to before the second."""
-
-
-class LinkFact(NamedTuple):
-    """These nodes were seen together."""
-
-    link_id: int
-    trusted: bool
-    node_ids: tuple[int, ...]
-    first_at: datetime
-    first_message_id: str
-    active_days: tuple[DayRange, ...]
-
-
-class ProfileKey(NamedTuple):
-    """A profile by the node that names it; ``shared`` for a shared device's own profile."""
-
-    node_id: int
-    shared: bool = False
-
-
-class Assignment(NamedTuple):
-    """Whose a node is from ``since`` (included) to ``until``; ``None`` has no bound."""
-
-    node_id: int
-    since: datetime | None
-    until: datetime | None
-    profile: ProfileKey
-
-
-class Refusal(NamedTuple):
-    """A join that was withheld: ``weak`` was not let to the person of ``strong``."""
-
-    link_id: int
-    strong: int
-    weak: int
-    reason: Reason
-    at: datetime
-
-
-class Join(NamedTuple):
-    """A join that was made: an edge of the path that explains a profile."""
-
-    link_id: int
-    strong: int
-    weak: int
-    at: datetime
-    rule: Literal["seen_together", "moved"]
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What the facts of a component come to."""
-
-    assignments: Mapping[int, tuple[Assignment, ...]]
-    joined_at: Mapping[ProfileKey, datetime | None]
-    refusals: tuple[Refusal, ...]
-    joins: tuple[Join, ...]
-    hot: frozenset[int]
 
 
 def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> Resolution:
@@ -107,7 +35,7 @@ def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> R
     """
     by_id = {node.node_id: node for node in nodes}
     facts = list(links)
-    hot = _find_hot(by_id, facts, rules)
+    hot = find_hot(by_id, facts, rules)
     excused: set[tuple[int, int]] = set()
     while True:
         replay = _Replay(by_id, facts, rules, hot, excused)
@@ -116,34 +44,6 @@ def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> R
         if not moot:
             return replay.result()
         excused |= moot
-
-
-def _find_hot(by_id: Mapping[int, Node], links: Sequence[LinkFact], rules: Rules) -> frozenset[int]:
-    """Return the nodes that tie together too many people to belong to any."""
-    hot = {node.node_id for node in by_id.values() if node.quarantined}
-    if len(by_id) <= rules.hot_limit + 1:
-        return frozenset(hot)
-    seen: dict[int, dict[str, set[int]]] = {}
-    for link in links:
-        present = [by_id[node_id] for node_id in link.node_ids if node_id in by_id]
-        for node in present:
-            for other in present:
-                if other.type != node.type and _names_person(node, other, rules):
-                    seen.setdefault(node.node_id, {}).setdefault(other.type, set()).add(
-                        other.node_id
-                    )
-    for node_id, by_type in seen.items():
-        if max(map(len, by_type.values())) > rules.hot_limit:
-            hot.add(node_id)
-    return frozenset(hot)
-
-
-def _names_person(node: Node, other: Node, rules: Rules) -> bool:
-    """Whether many of ``other``'s type beside ``node`` mean that ``node`` is not one person's."""
-    rule = rules.rule_of(other.type)
-    if rule.unique:
-        return True
-    return rule.strength == "contact" and rules.rule_of(node.type).strength != "strong"
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,90 @@
+"""The words of the replay: the facts that go in, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+Reason = Literal[
+    "unique_conflict",
+    "public_source",
+    "other_contact",
+    "shared_device",
+    "hot_identifier",
+    "limit",
+]
+
+
+class Node(NamedTuple):
+    """An identifier as the replay sees it."""
+
+    node_id: int
+    type: str
+    value: str
+    first_seen: datetime
+    quarantined: bool = False
+    """Found hot before: its links are withdrawn, whether or not they are all at hand."""
+
+
+DayRange = tuple[int, int]
+"""Days since 0001-01-01 (``date.toordinal``): from the first to before the second."""
+
+
+class LinkFact(NamedTuple):
+    """These nodes were seen together."""
+
+    link_id: int
+    trusted: bool
+    node_ids: tuple[int, ...]
+    first_at: datetime
+    first_message_id: str
+    active_days: tuple[DayRange, ...]
+
+
+class ProfileKey(NamedTuple):
+    """A profile by the node that names it; ``shared`` for a shared device's own profile."""
+
+    node_id: int
+    shared: bool = False
+
+
+class Assignment(NamedTuple):
+    """Whose a node is from ``since`` (included) to ``until``; ``None`` has no bound."""
+
+    node_id: int
+    since: datetime | None
+    until: datetime | None
+    profile: ProfileKey
+
+
+class Refusal(NamedTuple):
+    """A join that was withheld: ``weak`` was not let to the person of ``strong``."""
+
+    link_id: int
+    strong: int
+    weak: int
+    reason: Reason
+    at: datetime
+
+
+class Join(NamedTuple):
+    """A join that was made: an edge of the path that explains a profile."""
+
+    link_id: int
+    strong: int
+    weak: int
+    at: datetime
+    rule: Literal["seen_together", "moved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What the facts of a component come to."""
+
+    assignments: Mapping[int, tuple[Assignment, ...]]
+    joined_at: Mapping[ProfileKey, datetime | None]
+    refusals: tuple[Refusal, ...]
+    joins: tuple[Join, ...]
+    hot: frozenset[int]
