@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdp.orders.money import read_money, to_minor
+from cdp.money import read_money, to_minor
 from cdp.orders.order import Report, fold_reports
 from cdp.orders.read_report import Refusal, read_event, read_record
 

@@ -46,7 +46,23 @@ _KEYED = {
     "profiles": ("profile_no", {}),
     "node_traits": ("node_id", {}),
     "node_consents": ("node_id", {}),
+    "orders": ("order_no", {}),
 }
+_DROP_LINES = "DELETE FROM core.order_lines WHERE order_no IN (SELECT key FROM incoming)"
+# Halves go to the even number, as where the order was read.
+_ADD_LINES = """
+INSERT INTO core.order_lines
+SELECT order_no, position, sku, name, category, quantity, price,
+       round_even(price * quantity, 0)::BIGINT
+  FROM (SELECT order_no, position, line ->> '$.sku' AS sku, line ->> '$.name' AS name,
+               line ->> '$.category' AS category,
+               coalesce((line ->> '$.quantity')::DOUBLE, 1) AS quantity,
+               (line ->> '$.price')::BIGINT AS price
+          FROM (SELECT order_no, unnest(lines) AS line,
+                       generate_subscripts(lines, 1)::INTEGER AS position
+                  FROM (SELECT order_no, json_extract(document, '$.lines[*]') AS lines
+                          FROM incoming WHERE order_no IS NOT NULL)))
+"""
 
 
 class PropertiesSeen:
@@ -96,6 +112,8 @@ def apply_changes(
     for table, (key, reads) in _KEYED.items():
         if table in changes.changed:
             _replace_keyed(duck, table, key, reads, changes)
+    if "orders" in changes.changed and changes.changed["orders"].num_rows:
+        with_rows(duck, changes.changed["orders"], _DROP_LINES, _ADD_LINES)
     if "events" in changes.changed:
         kinds = _add_events(duck, changes, seen)
     _mark_applied(duck, changes, positions, as_of)

@@ -59,6 +59,21 @@ SELECT e.message_id, e.source_id, p.profile_id, e.type, e.event, e."at" AS "time
     ON m.node_id = e.node_id AND e."at" >= m.since AND e."at" < m.until
   LEFT JOIN core.profiles p ON p.profile_no = m.profile_no
 """
+_ORDERS = """
+SELECT o.order_id, p.profile_id, o.status, o.currency, o.total, o.refunded, o.net,
+       {store} AS store, {channel} AS channel, o.placed_at, o.updated_at
+  FROM core.orders o
+  LEFT JOIN core.node_profiles m
+    ON m.node_id = o.node_id AND o.placed_at >= m.since AND o.placed_at < m.until
+  LEFT JOIN core.profiles p ON p.profile_no = m.profile_no
+"""
+_ORDER_LINES = """
+SELECT o.order_id, {sku} AS sku, {name} AS name, {category} AS category, l.quantity, l.price,
+       l.total
+  FROM core.order_lines l JOIN core.orders o ON o.order_no = l.order_no
+"""
+_ORDER_TEXTS = {"store": "o.store", "channel": "o.channel"}
+_LINE_TEXTS = {"sku": "l.sku", "name": "l.name", "category": "l.category"}
 _TAGS = """
 SELECT t.profile_id, t.key, CAST({value} AS VARIANT) AS value, t."at" FROM core.tag_values t
 """
@@ -73,6 +88,8 @@ _PLAIN = {
     "identifiers": _IDENTIFIERS.format(value="n.value"),
     "traits": _TRAITS.format(value="t.value"),
     "events": _EVENTS.format(properties="e.properties"),
+    "orders": _ORDERS.format(**_ORDER_TEXTS),
+    "order_lines": _ORDER_LINES.format(**_LINE_TEXTS),
     "tags": _TAGS.format(value="t.value"),
     "memberships": _MEMBERSHIPS,
     "membership_changes": _MEMBERSHIP_CHANGES,
@@ -84,11 +101,15 @@ _MASKED = _PLAIN | {
     "events": _EVENTS.format(
         properties=masks.mask_document("e.properties", "e.type IN ('page', 'screen')")
     ),
+    "orders": _ORDERS.format(**{n: masks.mask_emails(text) for n, text in _ORDER_TEXTS.items()}),
+    "order_lines": _ORDER_LINES.format(
+        **{name: masks.mask_emails(text) for name, text in _LINE_TEXTS.items()}
+    ),
     "tags": _TAGS.format(value=masks.mask_value("t.key", "t.value")),
 }
 FIXED_TABLES = tuple(_PLAIN)
 # Names that will be tables one day do not become an event's in the meantime.
-_RESERVED = ("orders", "order_lines", "accounts", "account_members")
+_RESERVED = ("accounts", "account_members")
 
 
 def create_views(duck: Duck) -> None:

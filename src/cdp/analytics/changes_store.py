@@ -69,8 +69,22 @@ _CHANGED = {
         SELECT k.key, c.node_id, c.purpose, c.granted, c.at, c.message_id, c.source_number
           FROM ({_KEYS.replace("{columns}", "trait_nodes || erased_nodes")}) k
           LEFT JOIN consents c ON c.node_id = k.key""",
+    "orders": f"""
+        SELECT k.key, o.order_no, o.scope, o.order_id, o.node_id, o.status, o.currency, o.total,
+               o.refunded, o.total - o.refunded AS net, o.store, o.channel, o.placed_at,
+               o.updated_at, o.document
+          FROM ({_KEYS.replace("{columns}", "orders")}) k
+          LEFT JOIN orders o ON o.order_no = k.key""",
 }
-_TOUCHED = _KEYS.replace("{columns}", "profiles")
+# An order touches everybody whom any report of it named: its buyer may have changed.
+_TOUCHED = f"""
+{_KEYS.replace("{columns}", "profiles")}
+UNION SELECT m.profile_no
+  FROM orders o
+  JOIN order_reports r ON r.scope = o.scope AND r.order_id = o.order_id
+  JOIN node_profiles m ON m.node_id = r.node_id
+ WHERE o.order_no IN ({_KEYS.replace("{columns}", "orders")})
+"""
 # Small and rarely changed: read whole every time.
 _SMALL = {
     "sources": "SELECT number AS source_number, source_id, name, type FROM sources ORDER BY 1",

@@ -8,8 +8,14 @@ an index would have to be maintained, and checked, row by row.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+from cdp.money import list_currencies
+
+SCHEMA_VERSION = 2
 """Raise it when ``CORE`` changes: a file of another version is dropped and fed again."""
+
+_CURRENCIES = ", ".join(
+    f"('{code}', {10**digits})" for code, digits in sorted(list_currencies().items())
+)
 
 CORE = f"""
 CREATE SCHEMA core;
@@ -50,6 +56,18 @@ CREATE TABLE core.node_traits (
 CREATE TABLE core.node_consents (
     node_id BIGINT, purpose VARCHAR, granted BOOLEAN, "at" TIMESTAMPTZ, message_id VARCHAR,
     source_number INTEGER
+);
+-- How many minor units a currency's unit has.
+CREATE TABLE core.currencies (currency VARCHAR, units DOUBLE);
+INSERT INTO core.currencies VALUES {_CURRENCIES};
+CREATE TABLE core.orders (
+    order_no BIGINT, scope VARCHAR, order_id VARCHAR, node_id BIGINT, status VARCHAR,
+    currency VARCHAR, total BIGINT, refunded BIGINT, net BIGINT, store VARCHAR, channel VARCHAR,
+    placed_at TIMESTAMPTZ, updated_at TIMESTAMPTZ, document JSON
+);
+CREATE TABLE core.order_lines (
+    order_no BIGINT, position INTEGER, sku VARCHAR, name VARCHAR, category VARCHAR,
+    quantity DOUBLE, price BIGINT, total BIGINT
 );
 CREATE TABLE core.segments (
     key VARCHAR, name VARCHAR, description VARCHAR, version INTEGER,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cdp.orders.money import minor_digits, read_money
+from cdp.money import minor_digits, read_money
 from cdp.orders.order import Line, Refund, Report, ReportKind
 from cdp.runtime.clock import parse_time
 

@@ -47,7 +47,11 @@ told AS (
     UNION ALL SELECT np.profile_no, 'merge', 1
                 FROM gone JOIN core.node_profiles np ON np.node_id = gone.profile_no
     UNION ALL SELECT profile_no, 'time', 3 FROM core.profile_events
-               WHERE "at" > $since AND "at" <= $now AND "at" > received_at)
+               WHERE "at" > $since AND "at" <= $now AND "at" > received_at
+    UNION ALL SELECT m.profile_no, 'time', 3
+                FROM core.orders o JOIN core.node_profiles m
+                  ON m.node_id = o.node_id AND o.placed_at >= m.since AND o.placed_at < m.until
+               WHERE o.placed_at > $since AND o.placed_at <= $now)
 SELECT profile_no, arg_min(cause, rank) AS cause FROM told
  WHERE profile_no IS NOT NULL GROUP BY profile_no
 """

@@ -88,10 +88,17 @@ def move_head(connection: Driver, head: RefreshHead) -> None:
 
 def read_touched(connection: Driver, after: int, until: int) -> Touched:
     """Return which profiles the batches (after, until] touched, and which of them merged."""
+    # An order touches everybody whom any report of it named: its buyer may have changed.
     rows = connection.execute(
-        """SELECT DISTINCT touched FROM batches, unnest(profiles) AS touched
-            WHERE seq > %s AND seq <= %s""",
-        (after, until),
+        """SELECT touched FROM batches, unnest(profiles) AS touched
+            WHERE seq > %(after)s AND seq <= %(until)s
+           UNION SELECT m.profile_no
+             FROM orders o
+             JOIN order_reports r ON r.scope = o.scope AND r.order_id = o.order_id
+             JOIN node_profiles m ON m.node_id = r.node_id
+            WHERE o.order_no IN (SELECT unnest(orders) FROM batches
+                                  WHERE seq > %(after)s AND seq <= %(until)s)""",
+        {"after": after, "until": until},
     ).fetchall()
     count = connection.execute(
         "SELECT count(*) FROM batches WHERE seq > %s AND seq <= %s", (after, until)

@@ -25,6 +25,11 @@ def minor_digits(currency: str) -> int | None:
     return digits
 
 
+def list_currencies() -> dict[str, int]:
+    """Return the decimals of every currency that people pay in, by its code."""
+    return {c.code: c.exponent for c in Currency if c.exponent is not None}
+
+
 def to_minor(amount: Decimal, currency: str) -> int | None:
     """Return ``amount`` in minor units of ``currency``, rounded half up beyond its decimals:
 
