@@ -28,6 +28,8 @@ _EXACT = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+LONGEST_MONTHS = 9999 * 12
+LONGEST = timedelta(days=9999 * 365)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -43,9 +45,14 @@ def read_time(text: str) -> datetime | None:
 
 
 def read_duration(text: str) -> Duration | None:
-    """Read ``30d``, ``12h``, ``3mo``; ``None`` for anything else."""
+    """Read ``30d``, ``12h``, ``3mo``; ``None`` for anything else and beyond 9,999 years."""
     match = _DURATION.fullmatch(text)
-    return Duration(int(match[1]), match[2]) if match else None  # type: ignore[arg-type]
+    if match is None:
+        return None
+    duration = Duration(int(match[1]), match[2])  # type: ignore[arg-type]
+    unit = _EXACT.get(duration.unit)
+    longest = LONGEST // unit if unit else LONGEST_MONTHS // months_of(Duration(1, duration.unit))
+    return duration if duration.amount <= longest else None
 
 
 def exact_length(duration: Duration) -> timedelta | None:
