@@ -1,0 +1,16 @@
+// Tells the story with @segment/analytics-node: node segment_node.mjs '{"url", "key", "story"}'
+import { Analytics } from '@segment/analytics-node'
+
+const { url, key, story } = JSON.parse(process.argv[2])
+const { anonymousId, userId, email } = story
+const analytics = new Analytics({ writeKey: key, host: url, path: '/v1/batch' })
+analytics.on('error', (error) => { console.error(error); process.exitCode = 1 })
+
+analytics.page({ anonymousId, name: 'Home', properties: { path: '/' } })
+analytics.track({ anonymousId, event: 'Product Viewed', properties: { sku: 'a', odd: '\ud800' } })
+analytics.identify({ anonymousId, userId, traits: { email, name: '安妮' } })
+analytics.track({ userId, event: 'Order Completed', properties: { order_id: '1', total: 12.5 } })
+analytics.group({ userId, groupId: 'acme', traits: { name: 'Acme' } })
+analytics.screen({ userId, name: 'Cart' })
+analytics.alias({ userId, previousId: `${anonymousId}-before` })
+await analytics.closeAndFlush({ timeout: 15000 })
