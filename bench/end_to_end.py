@@ -191,22 +191,24 @@ def report_memory(program: Program) -> list[dict[str, Any]]:
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """Measure goals 11 and 14, event to segment change, and memory."""
-    with tempfile.TemporaryDirectory(prefix="cdp-bench-") as folder:
-        with run_program(Path(folder)) as program:
-            wire = Wire(program)
-            _, receipt = post_all(wire, [wire.make_body() for _ in range(20)])
-            wait_for(program, receipt, "analytics")
-            ratios = measure_throughput(program, 5, 100 if quick else 500)
-            started = time.perf_counter()
-            _, receipt = post_all(wire, [wire.make_body() for _ in range(100)])
-            wait_for(program, receipt, "profiles")
-            half = 0.5 * 100 * PER_REQUEST / (time.perf_counter() - started)
-            seconds = 15 if quick else 120
-            lags = measure_lag(program, half, seconds, "profiles")
-            changes = measure_segment_lag(program, half, 25 if quick else 200)
-            program.run("demo", seconds=600)
-            time.sleep(5)
-            memory = report_memory(program)
+    with (
+        tempfile.TemporaryDirectory(prefix="cdp-bench-") as folder,
+        run_program(Path(folder)) as program,
+    ):
+        wire = Wire(program)
+        _, receipt = post_all(wire, [wire.make_body() for _ in range(20)])
+        wait_for(program, receipt, "analytics")
+        ratios = measure_throughput(program, 5, 100 if quick else 500)
+        started = time.perf_counter()
+        _, receipt = post_all(wire, [wire.make_body() for _ in range(100)])
+        wait_for(program, receipt, "profiles")
+        half = 0.5 * 100 * PER_REQUEST / (time.perf_counter() - started)
+        seconds = 15 if quick else 120
+        lags = measure_lag(program, half, seconds, "profiles")
+        changes = measure_segment_lag(program, half, 25 if quick else 200)
+        program.run("demo", seconds=600)
+        time.sleep(5)
+        memory = report_memory(program)
     return [
         compare(
             11,
