@@ -33,8 +33,13 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
     """Read the body, answer two bytes."""
     if scope["type"] != "http":
         return
-    while (await receive()).get("more_body", False):
-        pass
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    _ = b"".join(chunks)
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"ok"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -15,7 +16,6 @@ from cdp.errors import BadRequest
 from cdp.identity.identifiers import identify as identify_claims
 from cdp.identity.rules import default_rules
 from cdp.ingest.body import inflate
-from cdp.ingest.lenient import needs_cleaning
 from cdp.ingest.parse import Judged, judge, open_batch, open_single
 from cdp.ingest.pixel import read_pixel
 from cdp.ingest.read_line import read_line
@@ -117,11 +117,21 @@ def test_every_element_is_taken_or_refused_once_and_what_is_taken_can_be_read(
 
 
 def strictly(data: bytes) -> Any:
+    """Read JSON as Postgres and DuckDB do: finite numbers, integers of 64 bits, sound text."""
+
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    assert not needs_cleaning(data) or b"\\ud" in data.lower()
-    found = json.loads(data, parse_constant=refuse)
+    def read_int(text: str) -> int:
+        assert -(2**63) <= int(text) < 2**64
+        return int(text)
+
+    def read_float(text: str) -> float:
+        assert math.isfinite(float(text))
+        return float(text)
+
+    found = json.loads(data, parse_constant=refuse, parse_int=read_int, parse_float=read_float)
+    assert b"\\u0000" not in data
     json.dumps(found, ensure_ascii=False).encode()
     return found
 
@@ -165,3 +175,20 @@ def test_lines_come_out_of_a_record_as_they_went_in(requests: list[list[dict[str
         (f"req_{n}", json.dumps(e).encode()) for n, one in enumerate(requests) for e in one
     ]
     assert [line.ordinal for line in lines] == list(range(len(lines)))
+
+
+@given(
+    st.lists(events, min_size=1, max_size=4),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+    st.dictionaries(st.sampled_from(["a", "batch", "sentAt"]), values, max_size=2),
+    st.booleans(),
+)
+def test_a_batch_is_cut_as_a_parser_would_cut_it(
+    batch: list[Any], separators: tuple[str, str], beside: dict[str, Any], is_last: bool
+) -> None:
+    document = {**beside, "batch": batch} if is_last else {"batch": batch, "x": beside}
+    body = json.dumps(document, separators=separators).encode()
+    opened = open_batch(body)
+    assert [json.loads(bytes(line)) for line in opened.items] == json.loads(body)["batch"] or any(
+        b"NaN" in bytes(line) for line in opened.items
+    )

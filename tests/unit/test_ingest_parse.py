@@ -224,3 +224,56 @@ def test_the_word_batch_inside_an_event_does_not_confuse_the_cutter() -> None:
     )
     body = b'{"a":{"batch":[1,2]},"batch":[' + first + b', {"type":"page","userId":"u"} ]}'
     assert judge_batch(body).accepted == 2
+
+
+TRICKY = [
+    # Objects in a list that begin as the events do.
+    b'{"batch":[{"type":"track","userId":"u","products":[{"type":"a"},{"type":"b"}]},'
+    b'{"type":"page","userId":"u"}]}',
+    # The seam between two events, inside a text.
+    b'{"batch":[{"type":"track","userId":"u","t":"},{\\"type\\""},{"type":"page","userId":"u"}]}',
+    # Events that begin differently.
+    b'{"batch":[{"userId":"u","type":"track"},{"type":"page","userId":"u"}]}',
+    b'{"batch":[{"type":"track","userId":"u"}, {"type":"page","userId":"u"}]}',
+    b'{"batch": [ {"type":"track","userId":"u"} ,\t{"type":"page","userId":"u"} ] }',
+    # Lists behind the batch, and other batches before, within and behind it.
+    b'{"batch":[{"type":"track","userId":"u"},{"type":"page","userId":"u"}],"x":[{"a":1}]}',
+    b'{"x":{"batch":[{"type":"no"}]},"batch":[{"type":"track","userId":"u"},'
+    b'{"type":"page","userId":"u"}]}',
+    b'{"batch":[{"type":"track","userId":"u"},{"type":"page","userId":"u"}],'
+    b'"x":{"batch":[{"type":"no"}]}}',
+    b'{"x\\"batch":[{"type":"no"}],"batch":[{"type":"track","userId":"u"},'
+    b'{"type":"page","userId":"u"}]}',
+    b'{"x":"\\"batch\\":[","batch":[{"type":"track","userId":"u"},{"type":"page","userId":"u"}]}',
+    b'{"batch":[{"type":"no"}],"batch":[{"type":"track","userId":"u"},'
+    b'{"type":"page","userId":"u"}]}',
+]
+
+
+@pytest.mark.parametrize("body", TRICKY)
+def test_a_batch_is_cut_where_json_says_so(body: bytes) -> None:
+    judged = judge_batch(body)
+    assert judged.rejected == []
+    (lines,) = judged.lines.values()
+    assert [json.loads(line) for line in lines] == json.loads(body)["batch"]
+    assert [json.loads(line)["type"] for line in lines] == ["track", "page"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"x":{"batch":[{"type":"track","userId":"u"}]},"batch":[]}',
+        b'{"x\\"batch":[{"type":"track","userId":"u"}],"batch":[]}',
+        b'{"x":[{"batch":[{"type":"track","userId":"u"}]}]}',
+    ],
+)
+def test_events_in_some_other_batch_are_none(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        open_batch(body)
+
+
+@pytest.mark.parametrize("body", [b"{", b"nonsense", b'{"userId":"u"'])
+def test_a_single_body_that_is_no_json_is_an_error_wherever_the_key_is(body: bytes) -> None:
+    for wants_key in (True, False):
+        with pytest.raises(BadRequest):
+            open_single(body, wants_key=wants_key)

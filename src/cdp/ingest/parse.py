@@ -16,7 +16,6 @@ from msgspec import UNSET
 
 from cdp.ingest.judge_slowly import LONGEST_ID, Refusal, judge_slowly
 from cdp.ingest.open_body import Opened, open_batch, open_single
-from cdp.ingest.wire_event import UNREADABLE, decode_head
 from cdp.model import EVENT_TYPES
 
 __all__ = ["Judged", "Opened", "Rejection", "judge", "open_batch", "open_single"]
@@ -52,30 +51,29 @@ def judge(
     """
     judged = Judged()
     by_partition = judged.lines
-    is_plain = not opened.shared
+    allowed = EVENT_TYPES if route_type is None else frozenset((route_type, UNSET))
+    longest = -1 if opened.shared else max_event_bytes
     # One loop without calls: a hundred events take as long here as the parser needs for them.
-    for index, item in enumerate(opened.items):
+    for index, (item, head) in enumerate(zip(opened.items, opened.heads, strict=True)):
         line = bytes(item)
         primary: str | int | None = None
-        if is_plain and len(line) <= max_event_bytes and b"\n" not in line:
+        if head is not None and head.type in allowed and len(line) <= longest:
+            primary = head.user_id or head.anonymous_id
+        if (
+            type(primary) is not str
+            or b"\n" in line
+            or len(primary) > LONGEST_ID
+            or primary.isspace()
+        ):
             try:
-                head = decode_head(line)
-            except UNREADABLE:
-                pass
-            else:
-                if head.type == route_type or (route_type is None and head.type in EVENT_TYPES):
-                    primary = head.user_id or head.anonymous_id
-                elif head.type is UNSET and route_type is not None:
-                    primary = head.user_id or head.anonymous_id
-                    line = _write_type(line, route_type)
-        if type(primary) is not str or len(primary) > LONGEST_ID or primary.isspace():
-            try:
-                line, primary = judge_slowly(bytes(item), route_type, opened, max_event_bytes)
+                line, primary = judge_slowly(line, route_type, opened, max_event_bytes)
             except Refusal as refusal:
                 judged.rejected.append(
-                    Rejection(index, refusal.message_id, refusal.code, refusal.message, bytes(item))
+                    Rejection(index, refusal.message_id, refusal.code, refusal.message, line)
                 )
                 continue
+        elif head is not None and head.type is UNSET and route_type is not None:
+            line = _write_type(line, route_type)
         partition = crc32(primary.encode()) % partitions
         if partition in by_partition:
             by_partition[partition].append(line)
@@ -87,6 +85,5 @@ def judge(
 
 def _write_type(line: bytes, route_type: str) -> bytes:
     """Put the type in front of an object; the rest stays as it was sent."""
-    rest = line.lstrip()[1:]
-    comma = b"" if rest.lstrip().startswith(b"}") else b","
-    return b'{"type":"%s"%s%s' % (route_type.encode(), comma, rest)
+    # There is a rest: at least an identifier.
+    return b'{"type":"%s",%s' % (route_type.encode(), line.lstrip()[1:])
