@@ -106,8 +106,7 @@ class _Compiler:
             case Not(rule=inner):
                 return self.members(inner).inverted()
             case Trait():
-                rows = self._trait_values(rule)
-                return self._leaf(rows, *self._json_test(rule.comparison))
+                return self._trait(rule)
             case Tag():
                 rows = self._tag_values(rule)
                 return self._leaf(rows, *self._json_test(rule.comparison))
@@ -151,16 +150,29 @@ class _Compiler:
 
     # ── Leaves ──────────────────────────────────────────────────────────────────────────────────
 
-    def _trait_values(self, rule: Trait) -> str:
-        newest = (
-            f"SELECT o.profile_no, arg_max(t.value, {_NEWEST}) AS document "
+    def _trait(self, rule: Trait) -> Members:
+        value = json_at("t.value", rule.path[1:], self._parameters, is_object=False)
+        test, absent_holds = self._json_test(rule.comparison)
+        wanted = f"NOT {test}" if absent_holds else test
+        tested = (
+            f'SELECT profile_no, {wanted} AS fits, "at", message_id, source_number FROM ('
+            f'SELECT o.profile_no, {value} AS value, t."at", t.message_id, t.source_number '
             f"FROM core.node_traits t JOIN {self._scope.owners()} o "
             f'ON t.node_id = o.node_id AND t."at" >= o.since AND t."at" < o.until '
-            f'WHERE t.name = {self._p(rule.path[0])} AND t."at" <= {self._p(self._scope.now)} '
-            "GROUP BY o.profile_no"
+            f'WHERE t.name = {self._p(rule.path[0])} AND t."at" <= {self._p(self._scope.now)})'
         )
-        value = json_at("document", rule.path[1:], self._parameters, is_object=False)
-        return f"SELECT profile_no, {value} AS value FROM ({newest})"
+        # Nearly always all of a person's values agree; only where not, the newest is looked for.
+        verdicts = self._relations.add(
+            "SELECT profile_no, bool_or(fits) AS some_fit, bool_and(fits) AS all_fit "
+            f"FROM ({tested}) GROUP BY profile_no"
+        )
+        disputed = f"(SELECT profile_no FROM {verdicts} WHERE some_fit AND NOT all_fit)"
+        sql = (
+            f"SELECT profile_no FROM {verdicts} WHERE all_fit UNION ALL SELECT profile_no "
+            f"FROM ({tested}) SEMI JOIN {disputed} USING (profile_no) "
+            f"GROUP BY profile_no HAVING arg_max(fits, {_NEWEST})"
+        )
+        return self._add(sql, is_complement=absent_holds)
 
     def _tag_values(self, rule: Tag) -> str:
         value = json_at("value", rule.path, self._parameters, is_object=False)

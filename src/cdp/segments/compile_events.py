@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -25,9 +26,8 @@ from cdp.segments.rules import (
 from cdp.segments.windows import bounds
 
 # Sums add decimals exactly to nine places, so that neither the order of rows nor the number of
-# threads decides at a threshold; beyond this size they fall back to doubles.
-LARGEST_EXACT = "1e18"
-_DECIMAL = "DECIMAL(38, 9)"
+# threads decides at a threshold. Numbers that do not fit (1e18 and more) are added as doubles.
+_DECIMAL = "DECIMAL(27, 9)"
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Earliest to latest among equal times; the last two only make the choice unambiguous.
 _ORDER = '("at", message_id, source_id)'
@@ -60,11 +60,16 @@ class Figure(NamedTuple):
 
 
 def matching_events(
-    events: Events, scope: Scope, parameters: Parameters, value_path: Path | None = None
+    events: Events,
+    scope: Scope,
+    parameters: Parameters,
+    value_path: Path | None = None,
+    *,
+    present: bool = False,
 ) -> str:
     """Return ``SELECT profile_no, "at", message_id, source_id[, value]`` of the events meant.
 
-    ``value`` is the JSON text at ``value_path``; events without it are left out.
+    ``value`` is the JSON text at ``value_path``; with ``present``, events without it are left out.
     """
     extracted, tests = [], []
     for index, condition in enumerate(events.where):
@@ -75,7 +80,8 @@ def matching_events(
     if value_path is not None:
         at = json_at("e.properties", value_path, parameters, is_object=True)
         extracted.append(f", {at} AS value")
-        tests.append(json_holds("value", Comparison("exists"), scope.now, parameters))
+        if present:
+            tests.append(json_holds("value", Comparison("exists"), scope.now, parameters))
     rows = (
         f'SELECT o.profile_no, e."at", e.message_id, e.source_id{"".join(extracted)} '
         f"FROM core.events e JOIN {scope.owners()} o "
@@ -116,8 +122,9 @@ def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Fig
     """Return the figure of every profile that has one; profiles without one are absent."""
     if rule.function in ("days_since_last", "days_since_first"):
         return _elapsed(rule, scope, parameters)
-    rows = matching_events(rule.events, scope, parameters, rule.path)
-    if rule.function in ("first", "last"):
+    picks_one = rule.function in ("first", "last")
+    rows = matching_events(rule.events, scope, parameters, rule.path, present=picks_one)
+    if picks_one:
         pick = "arg_min" if rule.function == "first" else "arg_max"
         return Figure(_grouped(f"{pick}(value, {_ORDER})", rows), is_number=False)
     if rule.function == "most_frequent":
@@ -142,30 +149,40 @@ def _elapsed(rule: EventFigure, scope: Scope, parameters: Parameters) -> Figure:
 
 def _number_figure(function: str, rows: str, parameters: Parameters) -> str:
     """Sum, avg, min, max per profile over the numbers, those in lists included."""
-    number = "try_cast({}::VARCHAR AS DOUBLE)"
-    exact = (
-        f"CASE WHEN abs({number}) < {LARGEST_EXACT} THEN try_cast({{}}::VARCHAR AS {_DECIMAL}) END"
-    )
 
-    def per_event(expression: str, fold: str) -> str:
+    def per_event(read: Callable[[str], str], fold: str) -> str:
         item = parameters.variable()
-        one, each = expression.replace("{}", "value"), expression.replace("{}", item)
-        items = f"list_transform(json_extract(value, '$[*]'), lambda {item}: {each})"
-        return f"CASE WHEN starts_with(value, '[') THEN list_{fold}({items}) ELSE {one} END"
+        items = f"list_transform(json_extract(value, '$[*]'), lambda {item}: {read(item)})"
+        listed = f"CASE WHEN starts_with(value, '[') THEN list_{fold}({items}) END"
+        return f"coalesce({read('value')}, {listed})"
 
     if function in ("min", "max"):
-        figure = f"{function}({per_event(number, function)})"
+        figure = f"{function}({per_event(_number, function)})"
     else:
-        largest = f"max({per_event(f'abs({number})', 'max')})"
-        total = (
-            f"CASE WHEN {largest} < {LARGEST_EXACT} "
-            f"THEN sum({per_event(exact, 'sum')})::VARCHAR::DOUBLE "
-            f"ELSE fsum({per_event(number, 'sum')}) END"
-        )
-        count = f"CASE WHEN {number} IS NULL THEN 0 ELSE 1 END"
-        figure = total if function == "sum" else f"{total} / sum({per_event(count, 'sum')})"
-    grouped = _grouped(figure, rows)
-    return f"SELECT profile_no, value FROM ({grouped}) WHERE value IS NOT NULL"
+        small = f"sum({per_event(_small_number, 'sum')})::DOUBLE"
+        # Asked only where the small number is missing: for lists, and hardly ever else.
+        is_rest = f"{_small_number('value')} IS NULL"
+        large = f"sum(CASE WHEN {is_rest} THEN {per_event(_large_number, 'sum')} END)"
+        figure = f"coalesce({small} + {large}, {small}, {large})"
+    if function == "avg":
+        figure = f"{figure} / sum({per_event(_one_if_number, 'sum')})"
+    return f"SELECT profile_no, value FROM ({_grouped(figure, rows)}) WHERE value IS NOT NULL"
+
+
+def _number(value: str) -> str:
+    return f"try_cast({value}::VARCHAR AS DOUBLE)"
+
+
+def _small_number(value: str) -> str:
+    return f"try_cast({value}::VARCHAR AS {_DECIMAL})"
+
+
+def _large_number(value: str) -> str:
+    return f"CASE WHEN {_small_number(value)} IS NULL THEN {_number(value)} END"
+
+
+def _one_if_number(value: str) -> str:
+    return f"CASE WHEN {_number(value)} IS NOT NULL THEN 1 END"
 
 
 def _keyed_elements(rows: str) -> str:

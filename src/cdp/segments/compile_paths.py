@@ -19,10 +19,11 @@ def json_at(document: str, path: Path, parameters: Parameters, *, is_object: boo
     """Return the JSON text at ``path`` below ``document``, NULL when there is none.
 
     ``is_object`` promises that the document is an object (as properties are), so that the common
-    one-name path is a single extraction. A result may be a JSON list, or JSON null.
+    one-name path is a single extraction. A result may be a JSON list, or JSON null. Stored values
+    are compact JSON, so an empty path needs no extraction at all.
     """
     if not path:
-        return f"json_extract({document}, '$')"
+        return document
     if len(path) == 1 and is_object:
         return _extract(document, path, parameters)
     through_lists = _through_lists(document, path, parameters, is_object)

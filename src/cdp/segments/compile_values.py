@@ -74,16 +74,17 @@ def json_scalar(value: str) -> SqlValue:
 def json_holds(value: str, comparison: Comparison, now: datetime, parameters: Parameters) -> str:
     """Return the boolean, never NULL, of a comparison with JSON text that may be NULL or a list."""
     present = f"({value} IS NOT NULL AND {value}::VARCHAR <> 'null')"
-    if comparison.op == "exists":
+    op, operand = comparison
+    if op == "exists" or (op == "not_in" and operand == ()):
         return present
-    if comparison.op == "not_exists":
+    if op == "not_exists":
         return f"(NOT {present})"
-    one = scalar_holds(json_scalar(value), comparison, now, parameters)
-    absent = "TRUE" if comparison.op in ABSENT_OPS else "FALSE"
+    # The common case first: where it gives NULL, the value is a list, absent or of another type.
+    one = _verdict(json_scalar(value), comparison, now, parameters)
+    absent = f"WHEN NOT {present} THEN TRUE " if op in ABSENT_OPS else ""
     return (
-        f"(CASE WHEN NOT {present} THEN {absent} "
-        f"WHEN starts_with({value}, '[') THEN {_list_holds(value, comparison, now, parameters)} "
-        f"ELSE {one} END)"
+        f"coalesce({one}, CASE WHEN starts_with({value}, '[') "
+        f"THEN {_list_holds(value, comparison, now, parameters)} {absent}ELSE FALSE END)"
     )
 
 
@@ -106,23 +107,34 @@ def scalar_holds(
     in_lambda: bool = False,
 ) -> str:
     """Return the boolean, never NULL, of a comparison with one present value."""
+    verdict = _verdict(value, comparison, now, parameters, in_lambda=in_lambda)
+    return f"coalesce({verdict}, FALSE)"
+
+
+def _verdict(
+    value: SqlValue,
+    comparison: Comparison,
+    now: datetime,
+    parameters: Parameters,
+    *,
+    in_lambda: bool = False,
+) -> str:
+    """Return the boolean of a comparison with one value; NULL where the types do not match."""
     op, operand = comparison
     if op in ("in", "not_in"):
         assert isinstance(operand, tuple)
-        verdict = _among(value, operand, parameters, negated=op == "not_in", in_lambda=in_lambda)
-    elif op in _TEXT:
-        verdict = _TEXT[op].format(value.text, parameters.add(operand))
-    elif op in ("before", "after", "within_last", "not_within_last"):
-        verdict = _time_holds(_time(value.text), comparison, now, parameters)
-    elif op == "between":
+        return _among(value, operand, parameters, negated=op == "not_in", in_lambda=in_lambda)
+    if op in _TEXT:
+        return _TEXT[op].format(value.text, parameters.add(operand))
+    if op in ("before", "after", "within_last", "not_within_last"):
+        return _time_holds(_time(value.text), comparison, now, parameters)
+    if op == "between":
         assert isinstance(operand, tuple)
         low, high = (parameters.add(end) for end in operand)
-        verdict = f"{_of_type(value, operand[0], ordered=True)} BETWEEN {low} AND {high}"
-    else:
-        assert isinstance(operand, (str, float, bool))
-        typed = _of_type(value, operand, ordered=op not in ("eq", "ne"))
-        verdict = f"{typed} {_ORDER[op]} {parameters.add(operand)}"
-    return f"coalesce({verdict}, FALSE)"
+        return f"{_of_type(value, operand[0], ordered=True)} BETWEEN {low} AND {high}"
+    assert isinstance(operand, (str, float, bool))
+    typed = _of_type(value, operand, ordered=op not in ("eq", "ne"))
+    return f"{typed} {_ORDER[op]} {parameters.add(operand)}"
 
 
 def _of_type(value: SqlValue, operand: Scalar, *, ordered: bool) -> str:

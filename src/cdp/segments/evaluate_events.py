@@ -107,12 +107,12 @@ def _number_figure(function: Function, numbers: list[float]) -> float | None:
 def exact_sum(numbers: list[float]) -> float:
     """Return the sum of the numbers as decimals with nine places, so that order never matters.
 
-    With a number of 1e18 or more among them it is the sum of the doubles.
+    Numbers of 1e18 and more are added as doubles.
     """
-    if max(abs(as_double(number)) for number in numbers) >= LARGEST_EXACT:
-        return math.fsum(as_double(number) for number in numbers)
-    decimals = (Decimal(repr(number)).quantize(_NANO, ROUND_HALF_UP) for number in numbers)
-    return float(sum(decimals, Decimal(0)))
+    small = [number for number in numbers if abs(as_double(number)) < LARGEST_EXACT]
+    large = [as_double(n) for n in numbers if abs(as_double(n)) >= LARGEST_EXACT]
+    decimals = (Decimal(repr(number)).quantize(_NANO, ROUND_HALF_UP) for number in small)
+    return float(sum(decimals, Decimal(0))) + math.fsum(large)
 
 
 def _is_scalar(value: object) -> bool:
