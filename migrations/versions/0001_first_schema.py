@@ -145,6 +145,50 @@ def upgrade() -> None:
         prefixes=["UNLOGGED"],
     )
     op.create_table(
+        "identity_decisions",
+        sa.Column("decision_no", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("decision_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("identifiers", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column(
+            "made_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("undone_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("undone_by", sa.Text(), nullable=True),
+        sa.Column("undone_reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("decision_no", name=op.f("pk_identity_decisions")),
+        sa.UniqueConstraint("decision_id", name=op.f("uq_identity_decisions_decision_id")),
+    )
+    op.create_index(
+        op.f("ix_identity_decisions_kind"),
+        "identity_decisions",
+        ["kind"],
+        unique=False,
+        postgresql_where=sa.text("undone_at IS NULL"),
+    )
+    op.create_table(
+        "identity_rules",
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("document", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column(
+            "made_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("done_until", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("components", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("profiles", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("version", name=op.f("pk_identity_rules")),
+    )
+    op.create_table(
         "links",
         sa.Column("link_id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("link_key", sa.Text(), nullable=False),
@@ -588,6 +632,13 @@ def downgrade() -> None:
     op.drop_table("log_heads")
     op.drop_index(op.f("ix_links_component_id"), table_name="links")
     op.drop_table("links")
+    op.drop_table("identity_rules")
+    op.drop_index(
+        op.f("ix_identity_decisions_kind"),
+        table_name="identity_decisions",
+        postgresql_where=sa.text("undone_at IS NULL"),
+    )
+    op.drop_table("identity_decisions")
     op.drop_table("component_locks")
     op.drop_table("ledger")
     op.drop_index(op.f("ix_events_node_id_at"), table_name="events")

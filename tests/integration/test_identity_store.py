@@ -152,11 +152,11 @@ def test_a_quarantined_identifier_joins_nobody_later_and_ties_no_components(
 def test_a_full_component_takes_in_no_more_and_newcomers_stay_whole(database: Database) -> None:
     store = make_store(component_cap=10)
     for number in range(20):
-        apply(database, store, saw(f"{A} anonymous_id:{number:02}", number))
-        apply(database, store, saw(f"anonymous_id:{number:02} {D}{number}", number))
+        apply(database, store, saw(f"{A} anonymous_id:d{number:02}", number))
+        apply(database, store, saw(f"anonymous_id:d{number:02} {D}{number}", number))
     owner = _find(database, A)
-    assert _find(database, "anonymous_id:00") == owner
-    assert _find(database, "anonymous_id:19") == _find(database, f"{D}19") != owner
+    assert _find(database, "anonymous_id:d00") == owner
+    assert _find(database, "anonymous_id:d19") == _find(database, f"{D}19") != owner
     sizes = query(database, "SELECT count(*) FROM nodes GROUP BY component_id")
     assert max(size for (size,) in sizes) <= 11  # type: ignore[type-var]
     assert query(database, "SELECT sum(events) FROM nodes") == [(40,)]

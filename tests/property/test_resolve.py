@@ -16,13 +16,13 @@ _RULES: Rules = default_rules("CN").model_copy(update={"hot_limit": 3})
 
 # Few values of each type, so that they clash; days far apart, so that contacts move.
 identifiers = st.sampled_from(
-    [f"user_id:{n}" for n in range(4)]
-    + [f"crm_id:{n}" for n in range(3)]
-    + [f"wechat_unionid:{n}" for n in range(2)]
-    + [f"email:{n}@x" for n in range(4)]
+    [f"user_id:n{n}" for n in range(4)]
+    + [f"crm_id:n{n}" for n in range(3)]
+    + [f"wechat_unionid:n{n}" for n in range(2)]
+    + [f"email:n{n}@x" for n in range(4)]
     + [f"phone:+861380013800{n}" for n in range(2)]
-    + [f"anonymous_id:{n}" for n in range(4)]
-    + [f"device_id:{n}" for n in range(3)]
+    + [f"anonymous_id:n{n}" for n in range(4)]
+    + [f"device_id:n{n}" for n in range(3)]
 )
 
 

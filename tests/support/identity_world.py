@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from cdp.identity.facts import Assignment, LinkFact, Node, Resolution
+from cdp.identity.facts import Assignment, LinkFact, LinkKind, Node, Resolution
 from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules, default_rules
 from cdp.identity.sightings import sum_links, sum_up
@@ -64,12 +64,25 @@ def build_facts(
     return nodes, links
 
 
-class World:
-    """Who is who after some observations, by the pure resolver alone."""
+Decision = tuple[LinkKind, str, float]
+"""What was decided by hand, about which identifiers, and on which day."""
 
-    def __init__(self, *observations: Observation, rules: Rules = RULES) -> None:
+
+class World:
+    """Who is who after some observations and decisions, by the pure resolver alone."""
+
+    def __init__(
+        self,
+        *observations: Observation,
+        rules: Rules = RULES,
+        decided: Iterable[Decision] = (),
+    ) -> None:
         self.nodes, self.links = build_facts(observations)
         self.ids = {Identifier(node.type, node.value): node.node_id for node in self.nodes.values()}
+        for number, (kind, text, day) in enumerate(decided, len(self.links) + 1):
+            node_ids = tuple(self.ids[Identifier(*word.split(":", 1))] for word in text.split())
+            at = START + timedelta(days=day)
+            self.links.append(LinkFact(number, True, node_ids, at, f"by hand {number}", (), kind))
         self.resolution: Resolution = resolve(self.nodes.values(), self.links, rules)
 
     def owner(self, text: str, day: float | None = None) -> str:

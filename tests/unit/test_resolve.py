@@ -170,10 +170,10 @@ def test_of_two_joined_devices_the_second_follows_its_own_user_from_his_login() 
 
 
 def test_over_the_limit_a_device_stays_alone_and_its_user_whole() -> None:
-    world = World(*(saw(f"{A} anonymous_id:{day:04}", day / 100) for day in range(1001)))
-    assert world.owner("anonymous_id:0999") == world.owner(A)
-    assert world.owner("anonymous_id:1000") == "anonymous_id:1000"
-    assert world.refused() == {(A, "anonymous_id:1000", "limit")}
+    world = World(*(saw(f"{A} anonymous_id:d{day:04}", day / 100) for day in range(1001)))
+    assert world.owner("anonymous_id:d0999") == world.owner(A)
+    assert world.owner("anonymous_id:d1000") == "anonymous_id:d1000"
+    assert world.refused() == {(A, "anonymous_id:d1000", "limit")}
 
 
 def test_a_household_with_one_email_is_two_people() -> None:

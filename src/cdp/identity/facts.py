@@ -13,8 +13,17 @@ Reason = Literal[
     "other_contact",
     "shared_device",
     "hot_identifier",
+    "blocked",
     "limit",
+    "parted_by_hand",
 ]
+
+LinkKind = Literal["seen", "merge", "exception", "parted", "detached"]
+"""What a link fact says: *seen* together by an event; by hand that the people of its nodes are one
+
+(*merge*), even if a unique type then has two values (*exception*); that no two of its nodes are
+one person (*parted*); that its first node is not the person of any other (*detached*).
+"""
 
 
 class Node(NamedTuple):
@@ -33,7 +42,10 @@ DayRange = tuple[int, int]
 
 
 class LinkFact(NamedTuple):
-    """These nodes were seen together."""
+    """These nodes were seen together, or somebody decided by hand what they are to each other.
+
+    A decision carries the moment at which it was taken and its id in place of a message's.
+    """
 
     link_id: int
     trusted: bool
@@ -41,6 +53,15 @@ class LinkFact(NamedTuple):
     first_at: datetime
     first_message_id: str
     active_days: tuple[DayRange, ...]
+    kind: LinkKind = "seen"
+
+    @property
+    def joins_by_hand(self) -> bool:
+        return self.kind in ("merge", "exception")
+
+    @property
+    def parts_by_hand(self) -> bool:
+        return self.kind in ("parted", "detached")
 
 
 class ProfileKey(NamedTuple):
@@ -69,6 +90,9 @@ class Refusal(NamedTuple):
     at: datetime
 
 
+JoinRule = Literal["seen_together", "moved", "by_hand"]
+
+
 class Join(NamedTuple):
     """A join that was made: an edge of the path that explains a profile."""
 
@@ -76,7 +100,7 @@ class Join(NamedTuple):
     strong: int
     weak: int
     at: datetime
-    rule: Literal["seen_together", "moved"]
+    rule: JoinRule
 
 
 @dataclass(frozen=True, slots=True)

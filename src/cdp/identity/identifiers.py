@@ -36,6 +36,11 @@ def normalise(type_name: str, value: object, rules: Rules) -> str | None:
     return _reader_of(rules).normalise(type_name, value)
 
 
+def is_blocked(identifier: Identifier, rules: Rules) -> bool:
+    """Whether ``identifier`` (normalised) names nobody: by its type's rule, or by hand."""
+    return _reader_of(rules).is_blocked(identifier.type, identifier.value)
+
+
 class _Reader:
     """The rules made ready: blocked sets, compiled patterns, and a cache of what was read."""
 
@@ -84,11 +89,13 @@ class _Reader:
             return None
         rule = self._rules.rule_of(type_name)
         spelled = _spell(text, rule, self._rules.country)
-        if spelled is None or len(spelled) > MAX_LENGTH or self._is_blocked(type_name, spelled):
+        if spelled is None or len(spelled) > MAX_LENGTH or self.is_blocked(type_name, spelled):
             return None
         return spelled
 
-    def _is_blocked(self, type_name: str, text: str) -> bool:
+    def is_blocked(self, type_name: str, text: str) -> bool:
+        if self._rules.blocks and Identifier(type_name, text) in self._rules.blocks:
+            return True
         check = self._checks.get(type_name)
         if check is None:
             check = self._checks[type_name] = _blocked_check(self._rules.rule_of(type_name))

@@ -13,9 +13,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 
+from cdp.identity.by_hand import Apart, list_apart
 from cdp.identity.facts import (
     Assignment,
     Join,
+    JoinRule,
     LinkFact,
     Node,
     ProfileKey,
@@ -24,7 +26,9 @@ from cdp.identity.facts import (
     Resolution,
 )
 from cdp.identity.hot import find_hot
+from cdp.identity.identifiers import is_blocked
 from cdp.identity.rules import Rules, TypeRule
+from cdp.model import Identifier
 
 
 def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> Resolution:
@@ -35,10 +39,18 @@ def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> R
     """
     by_id = {node.node_id: node for node in nodes}
     facts = list(links)
-    hot = find_hot(by_id, facts, rules)
+    blocked = frozenset(
+        node.node_id
+        for node in by_id.values()
+        if is_blocked(Identifier(node.type, node.value), rules)
+    )
+    cold = {n: by_id[n] for n in by_id.keys() - blocked} if blocked else by_id
+    hot = find_hot(cold, [link for link in facts if link.kind == "seen"], rules)
+    joining = [link for link in facts if not link.parts_by_hand]
+    apart = list_apart(facts)
     excused: set[tuple[int, int]] = set()
     while True:
-        replay = _Replay(by_id, facts, rules, hot, excused)
+        replay = _Replay(by_id, joining, rules, hot, blocked, apart, excused)
         replay.run()
         moot = replay.moot_refusals()
         if not moot:
@@ -76,6 +88,8 @@ class _Replay:
     links: Sequence[LinkFact]
     rules: Rules
     hot: frozenset[int]
+    blocked: frozenset[int]
+    apart: Sequence[Apart]
     excused: Collection[tuple[int, int]]
 
     rule_by_node: dict[int, TypeRule] = field(default_factory=dict)
@@ -132,37 +146,71 @@ class _Replay:
     def _replay_link(self, link: LinkFact, position: int, at: datetime) -> None:
         present = [node_id for node_id in link.node_ids if node_id in self.by_id]
         present.sort(key=self._strength)
-        cold = [node_id for node_id in present if node_id not in self.hot]
+        cold = self._list_cold(present)
         if not cold:
             return
         for node_id in present:
-            if node_id in self.hot:
+            if node_id in self.blocked:
+                self._refuse(link, cold[0], node_id, "blocked", at)
+            elif node_id in self.hot:
                 self._refuse(link, cold[0], node_id, "hot_identifier", at)
-        top = cold[0]
         for node_id in cold:
             if self.rule_by_node[node_id].strength == "contact":
                 self.done.setdefault(node_id, []).append(position)
-        for weak in cold[1:]:
-            self._join(link, position, top, weak, at)
+        # Those that were parted from the strongest by hand were seen with each other all the same.
+        while cold:
+            top, *weaker = cold
+            cold = [weak for weak in weaker if not self._join(link, position, top, weak, at)]
 
-    def _join(self, link: LinkFact, position: int, top: int, weak: int, at: datetime) -> None:
+    def _list_cold(self, node_ids: Iterable[int]) -> list[int]:
+        return [n for n in node_ids if n not in self.hot and n not in self.blocked]
+
+    def _join(self, link: LinkFact, position: int, top: int, weak: int, at: datetime) -> bool:
+        """Let ``weak`` to the person of ``top``, or refuse. False: they were parted by hand."""
         ours, theirs = self._find(top), self._find(weak)
+        if self._are_apart(ours, theirs, link, weak):
+            self._refuse(link, top, weak, "parted_by_hand", at)
+            return False
         is_device = self.rule_by_node[weak].strength == "ephemeral"
         if ours is not theirs:
             reason = self._conflict(ours, theirs, link, is_device)
             if reason is None:
                 self._unite(ours, theirs, at)
-                self.joins.append(Join(link.link_id, top, weak, at, "seen_together"))
+                rule: JoinRule = "by_hand" if link.joins_by_hand else "seen_together"
+                self.joins.append(Join(link.link_id, top, weak, at, rule))
             elif (link.link_id, weak) in self.excused:
                 self.passed_over.append(Refusal(link.link_id, top, weak, reason, at))
             else:
                 self._refuse(link, top, weak, reason, at)
+                if link.joins_by_hand:
+                    return True
                 if is_device and reason != "limit":
                     self._share(link, top, weak, at)
                 elif self.rule_by_node[weak].strength == "contact" and reason != "limit":
                     self._contest(link, position, top, weak, at)
         if is_device and self.rule_by_node[top].strength != "ephemeral":
             self.companions.setdefault(weak, []).append(top)
+        return True
+
+    def _are_apart(
+        self, ours: _Cluster, theirs: _Cluster, link: LinkFact, one: int | None = None
+    ) -> bool:
+        """Whether somebody parted the two by hand: a node of each, ``one`` being either if given.
+
+        Who merges by hand overrides what was decided before.
+        """
+        if ours is theirs or not self.apart:
+            return False
+        for a, b, decided_at in self.apart:
+            if one is not None and one not in (a, b):
+                continue
+            if link.joins_by_hand and decided_at < link.first_at:
+                continue
+            if a in self.cluster_of and b in self.cluster_of:
+                sides = self._find(a), self._find(b)
+                if sides == (ours, theirs) or sides == (theirs, ours):
+                    return True
+        return False
 
     def _conflict(
         self, ours: _Cluster, theirs: _Cluster, link: LinkFact, is_device: bool
@@ -170,11 +218,15 @@ class _Replay:
         """Say why the two may not become one, or ``None``."""
         if ours.shared or theirs.shared:
             return "shared_device"
+        if self._are_apart(ours, theirs, link):
+            return "parted_by_hand"
         reason: Reason | None = None
         for type_name in ours.values.keys() & theirs.values.keys():
             rule = self.rules.rule_of(type_name)
-            if rule.unique:
+            if rule.unique and link.kind != "exception":
                 return "unique_conflict"
+            if link.joins_by_hand:
+                continue
             count = len(ours.values[type_name]) + len(theirs.values[type_name])
             if is_device and rule.strength == "contact":
                 reason = "other_contact"
@@ -268,10 +320,10 @@ class _Replay:
                 return
 
     def _claim_again(self, contact: int, link: LinkFact, position: int, at: datetime) -> None:
-        cold = [n for n in link.node_ids if n in self.by_id and n not in self.hot]
+        cold = self._list_cold(n for n in link.node_ids if n in self.by_id)
         top = min(cold, key=self._strength)
         ours, theirs = self._find(top), self._find(contact)
-        if top == contact or ours is theirs:
+        if top == contact or ours is theirs or self._are_apart(ours, theirs, link, contact):
             return
         reason = self._conflict(ours, theirs, link, False)
         if reason is None:
@@ -308,7 +360,7 @@ class _Replay:
             for key, refusal in self.refused.items()
             if refusal.weak in self.moves
             and self.rule_by_node[refusal.weak].strength == "ephemeral"
-            and refusal.reason not in ("hot_identifier", "shared_device")
+            and refusal.reason not in ("hot_identifier", "blocked", "shared_device")
             and self.cluster_of[refusal.weak] is self._find(refusal.strong)
             and key not in self.excused
         }

@@ -13,7 +13,15 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    field_validator,
+)
 
 from cdp.model import Identifier
 
@@ -83,6 +91,21 @@ class Rules(BaseModel):
     hot_limit: int = Field(5, ge=2)
     shared_device: Literal["anonymous", "last_authenticated"] = "anonymous"
     rebind_after: Days = timedelta(days=180)
+
+    # Not of the document: blocking one identifier must not collide with whoever edits the rules,
+    # nor be lost when somebody goes back to an older document.
+    _blocks: frozenset[Identifier] = PrivateAttr(default=frozenset())
+
+    @property
+    def blocks(self) -> frozenset[Identifier]:
+        """The identifiers that were blocked by hand."""
+        return self._blocks
+
+    def with_blocks(self, blocks: frozenset[Identifier]) -> Rules:
+        """Return the same rules with these identifiers blocked by hand, and no others."""
+        copy = self.model_copy()
+        copy._blocks = blocks
+        return copy
 
     def rule_of(self, type_name: str) -> TypeRule:
         """Return the rule of a type; types without one share the entry ``*``."""

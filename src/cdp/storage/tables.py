@@ -280,8 +280,9 @@ links = Table(
     "links",
     metadata,
     Column("link_id", BigInteger, Identity(), primary_key=True),
-    # '<trusted 0|1>:<node ids, ascending>', or '<kind>:…' for links made by hand.
+    # '<trusted 0|1>:<node ids, ascending>', or the id of a decision taken by hand.
     Column("link_key", Text, nullable=False, unique=True),
+    # seen; by hand: merge | exception | parted | detached
     Column("kind", Text, nullable=False),
     Column("node_ids", ARRAY(BigInteger), nullable=False),
     Column("component_id", BigInteger, nullable=False),
@@ -294,6 +295,40 @@ links = Table(
     _time("retracted_at", nullable=True),
     Index(None, "component_id"),
     CheckConstraint("cardinality(node_ids) >= 2", name="two_nodes"),
+)
+
+# What people decided by hand: merge | unmerge | block. A merge or unmerge has its fact in
+# ``links``, a standing block is read with the rules.
+identity_decisions = Table(
+    "identity_decisions",
+    metadata,
+    Column("decision_no", BigInteger, Identity(), primary_key=True),
+    Column("decision_id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    # [{"type", "value"}, …], sorted.
+    Column("identifiers", JSONB, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _now("made_at"),
+    _time("undone_at", nullable=True),
+    Column("undone_by", Text),
+    Column("undone_reason", Text),
+    Index(None, "kind", postgresql_where=text("undone_at IS NULL")),
+)
+
+# Every version of the rules; the newest holds. Version 1 is the default and has no row.
+identity_rules = Table(
+    "identity_rules",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("document", JSON, nullable=False),
+    Column("actor", Text, nullable=False),
+    _now("made_at"),
+    # How far the people of before have been worked out anew: every component up to this one.
+    Column("done_until", BigInteger, nullable=False, server_default=text("0")),
+    Column("components", BigInteger, nullable=False, server_default=text("0")),
+    Column("profiles", BigInteger, nullable=False, server_default=text("0")),
+    _time("applied_at", nullable=True),
 )
 
 # What the replay of a component withheld, and why. Rewritten with the component.
