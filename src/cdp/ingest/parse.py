@@ -21,6 +21,13 @@ from cdp.model import EVENT_TYPES
 __all__ = ["Judged", "Opened", "Rejection", "judge", "open_batch", "open_single"]
 
 
+# What an event may say of its type on a route; on those of one type also nothing.
+_ALLOWED: dict[str | None, frozenset[object]] = {
+    None: frozenset(EVENT_TYPES),
+    **{name: frozenset((name, UNSET)) for name in EVENT_TYPES},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why an event was refused. ``index`` is its place in the request."""
@@ -51,11 +58,11 @@ def judge(
     """
     judged = Judged()
     by_partition = judged.lines
-    allowed = EVENT_TYPES if route_type is None else frozenset((route_type, UNSET))
+    allowed = _ALLOWED[route_type]
     longest = -1 if opened.shared else max_event_bytes
     # One loop without calls: a hundred events take as long here as the parser needs for them.
     for index, (item, head) in enumerate(zip(opened.items, opened.heads, strict=True)):
-        line = bytes(item)
+        line = item if type(item) is bytes else bytes(item)
         primary: str | int | None = None
         if head is not None and head.type in allowed and len(line) <= longest:
             primary = head.user_id or head.anonymous_id
@@ -75,9 +82,9 @@ def judge(
         elif head is not None and head.type is UNSET and route_type is not None:
             line = _write_type(line, route_type)
         partition = crc32(primary.encode()) % partitions
-        if partition in by_partition:
+        try:
             by_partition[partition].append(line)
-        else:
+        except KeyError:
             by_partition[partition] = [line]
     judged.accepted = len(opened.items) - len(judged.rejected)
     return judged
