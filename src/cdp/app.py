@@ -18,6 +18,7 @@ from cdp.access.guard import Guard, read_requirements
 from cdp.errors import SetupError
 from cdp.ingest.asgi import IngestApp
 from cdp.openapi import install_openapi
+from cdp.record_kinds import list_record_kinds
 from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.health import NamedCheck, remember_success
@@ -41,7 +42,8 @@ def build_app(settings: Settings, roles: frozenset[str]) -> ASGIApp:
     services = open_services(settings, roles)
     api = CatchFaults(ReadFormsAsJson(build_api(services)), services.errors)
     writer = services.writer if "ingest" in roles else None
-    return Serving(IngestApp(services.sources, writer, settings, api), services)
+    kinds = list_record_kinds(settings.currency)
+    return Serving(IngestApp(services.sources, writer, settings, api, kinds), services)
 
 
 def build_api(services: Services) -> FastAPI:

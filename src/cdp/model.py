@@ -84,6 +84,8 @@ class Observation:
     """False for public keys, which may tie an anonymous visitor to a person, never two people."""
     received_at: datetime | None = None
     """With it, an untrusted claim dated long before its receipt counts from its receipt."""
+    is_event: bool = True
+    """Whether it counts among the person's events; a record of an order does not."""
 
 
 @dataclass(frozen=True, slots=True)

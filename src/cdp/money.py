@@ -9,7 +9,7 @@ from typing import Any
 from iso4217 import Currency
 
 # What a bigint holds, so that sums of many orders still do.
-_LIMIT = 10**15
+LARGEST_MINOR = 10**15
 
 
 @lru_cache(maxsize=512)
@@ -43,7 +43,7 @@ def to_minor(amount: Decimal, currency: str) -> int | None:
         minor = int(amount.scaleb(digits).to_integral_value(ROUND_HALF_UP))
     except InvalidOperation:
         return None
-    return minor if abs(minor) <= _LIMIT else None
+    return minor if abs(minor) <= LARGEST_MINOR else None
 
 
 def read_money(value: Any, currency: str) -> int | None:
@@ -54,7 +54,7 @@ def read_money(value: Any, currency: str) -> int | None:
     match value:
         case {"amount": int() as amount, "currency": str() as own} if not isinstance(amount, bool):
             same = own.upper() == currency
-            return amount if same and abs(amount) <= _LIMIT else None
+            return amount if same and abs(amount) <= LARGEST_MINOR else None
         case bool():
             return None
         case int() | Decimal():

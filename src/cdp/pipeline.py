@@ -19,7 +19,8 @@ import msgspec
 
 from cdp.identity.identity_store import IdentityStore
 from cdp.log.port import Record
-from cdp.model import Event, Observation, RejectedEvent
+from cdp.model import Event, Identifier, Observation, RejectedEvent, Source
+from cdp.orders.order import Report
 from cdp.orders.orders_store import DEFAULT_SCOPE, PlacedReport, write_reports
 from cdp.orders.read_report import ORDER_EVENTS, read_event
 from cdp.profiles import profile_write_store as people
@@ -30,6 +31,20 @@ from cdp.storage.ledger import claim_messages
 from cdp.storage.positions import advance_positions
 
 
+@dataclass(frozen=True, slots=True)
+class PostedOrder:
+    """One posted order: what it says of the order, and who bought."""
+
+    source: Source
+    message_id: str
+    received_at: datetime
+    identifiers: tuple[Identifier, ...]
+    """May be empty: revenue without a person."""
+    seen_at: datetime
+    """When these identifiers were seen together."""
+    report: Report
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction works off: the events read from some records, and how far they reach."""
@@ -38,8 +53,14 @@ class Batch:
     moves: dict[int, tuple[int, int]]
     """Per partition: the position before and after."""
     events: list[Event]
+    orders: list[PostedOrder] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
     dead: list[tuple[Record, int | None, bytes, str]] = field(default_factory=list)
+
+    @property
+    def messages(self) -> list[Event | PostedOrder]:
+        """Everything that has its effect once."""
+        return [*self.events, *self.orders]
 
 
 @dataclass(slots=True)
@@ -53,8 +74,10 @@ class Work:
     """Of amounts that name none."""
     batch_id: int = 0
     fresh: list[Event] = field(default_factory=list)
-    duplicates: list[Event] = field(default_factory=list)
+    fresh_orders: list[PostedOrder] = field(default_factory=list)
+    duplicates: list[Event | PostedOrder] = field(default_factory=list)
     placed: list[people.PlacedEvent] = field(default_factory=list)
+    placed_orders: list[tuple[PostedOrder, int | None]] = field(default_factory=list)
     changes: BatchChanges = field(default_factory=BatchChanges)
 
 
@@ -64,17 +87,23 @@ Step = Callable[[Driver, Work], None]
 def claim(tx: Driver, work: Work) -> None:
     """Tell new messages from those that had their effect already."""
     work.batch_id = open_batch(tx)
-    work.fresh, work.duplicates = claim_messages(tx, work.batch.events)
+    fresh, work.duplicates = claim_messages(tx, work.batch.messages)
+    work.fresh = [one for one in fresh if isinstance(one, Event)]
+    work.fresh_orders = [one for one in fresh if isinstance(one, PostedOrder)]
 
 
 def place(tx: Driver, work: Work) -> None:
     """Find or make the identifiers, tie them together, and settle who is who."""
     people_events = [event for event in work.fresh if event.identifiers]
-    homes = work.identity.apply(
-        tx, work.batch_id, [observe(event) for event in people_events], work.changes, work.now
-    )
-    work.placed = list(zip(people_events, homes, strict=True))
+    bought = [order for order in work.fresh_orders if order.identifiers]
+    observations = [observe(event) for event in people_events]
+    observations += [observe_order(order) for order in bought]
+    homes = work.identity.apply(tx, work.batch_id, observations, work.changes, work.now)
+    of_events, of_orders = homes[: len(people_events)], homes[len(people_events) :]
+    work.placed = list(zip(people_events, of_events, strict=True))
     work.placed += [(event, None) for event in work.fresh if not event.identifiers]
+    work.placed_orders = list(zip(bought, of_orders, strict=True))
+    work.placed_orders += [(order, None) for order in work.fresh_orders if not order.identifiers]
 
 
 def write_traits(tx: Driver, work: Work) -> None:
@@ -99,6 +128,10 @@ def write_orders(tx: Driver, work: Work) -> None:
         for event, node in work.placed
         if event.name in ORDER_EVENTS and (placed := read_report(event, node, work.currency))
     ]
+    reports += [
+        PlacedReport(find_scope(order.source), order.source.number, node, order.report)
+        for order, node in work.placed_orders
+    ]
     work.changes.orders |= write_reports(tx, reports, work.currency)
 
 
@@ -121,7 +154,7 @@ def publish(tx: Driver, work: Work) -> None:
         work.batch_id,
         work.changes,
         events=len(work.placed),
-        received_until=max((event.received_at for event in work.batch.events), default=None),
+        received_until=max((one.received_at for one in work.batch.messages), default=None),
         positions={work.batch.log: {p: after for p, (_, after) in work.batch.moves.items()}},
     )
 
@@ -159,6 +192,19 @@ def observe(event: Event) -> Observation:
     )
 
 
+def observe_order(order: PostedOrder) -> Observation:
+    """Return what ``order`` says about identity. Public keys cannot post orders."""
+    return Observation(
+        order.identifiers,
+        order.seen_at,
+        order.message_id,
+        order.source.number,
+        trusted=not order.source.is_public,
+        received_at=order.received_at,
+        is_event=False,
+    )
+
+
 def read_report(event: Event, node: int | None, currency: str) -> PlacedReport | None:
     """Return what ``event`` says of an order; ``None`` when it names none."""
     report = read_event(
@@ -170,22 +216,28 @@ def read_report(event: Event, node: int | None, currency: str) -> PlacedReport |
     )
     if report is None:
         return None
-    scope = str(event.source.settings.get("order_scope", DEFAULT_SCOPE))
-    return PlacedReport(scope, event.source.number, node, report)
+    return PlacedReport(find_scope(event.source), event.source.number, node, report)
+
+
+def find_scope(source: Source) -> str:
+    """Return which numbering the orders of ``source`` follow."""
+    return str(source.settings.get("order_scope", DEFAULT_SCOPE))
 
 
 def count(work: Work) -> Counter[outcomes.OutcomeKey]:
     """Count the outcomes of ``work`` per source and minute of receipt."""
     counts: Counter[outcomes.OutcomeKey] = Counter()
-    _count_events(counts, "stored", work.fresh)
-    _count_events(counts, "duplicate", work.duplicates)
+    _count_messages(counts, "stored", [*work.fresh, *work.fresh_orders])
+    _count_messages(counts, "duplicate", work.duplicates)
     for refused in work.batch.rejected:
         counts[refused.source_id, outcomes.minute_of(refused.received_at), "rejected"] += 1
     return counts
 
 
-def _count_events(
-    counts: Counter[outcomes.OutcomeKey], outcome: outcomes.Outcome, events: Sequence[Event]
+def _count_messages(
+    counts: Counter[outcomes.OutcomeKey],
+    outcome: outcomes.Outcome,
+    messages: Sequence[Event | PostedOrder],
 ) -> None:
-    for event in events:
-        counts[event.source.source_id, outcomes.minute_of(event.received_at), outcome] += 1
+    for one in messages:
+        counts[one.source.source_id, outcomes.minute_of(one.received_at), outcome] += 1

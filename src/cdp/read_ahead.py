@@ -23,12 +23,19 @@ class ReadAhead:
     """One thread that reads: the only one that reads this log."""
 
     def __init__(
-        self, log: Log, find_source: FindSource, identify: Identify, *, max_bytes: int
+        self,
+        log: Log,
+        find_source: FindSource,
+        identify: Identify,
+        *,
+        max_bytes: int,
+        currency: str = "CNY",
     ) -> None:
         self._log = log
         self._find_source = find_source
         self._identify = identify
         self._max_bytes = max_bytes
+        self._currency = currency
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
         self._next: tuple[Mapping[int, int], Future[Reading]] | None = None
 
@@ -57,5 +64,12 @@ class ReadAhead:
 
     def _read(self, positions: Mapping[int, int], wait_seconds: float) -> Reading:
         records = self._log.read(positions, max_bytes=self._max_bytes, wait_seconds=wait_seconds)
-        batch = read_batch(self._log.name, records, positions, self._find_source, self._identify)
+        batch = read_batch(
+            self._log.name,
+            records,
+            positions,
+            self._find_source,
+            self._identify,
+            currency=self._currency,
+        )
         return Reading(positions, records, batch)

@@ -1,4 +1,4 @@
-"""From log records to a batch: every line becomes an event, a rejected event or a dead letter."""
+"""From log records to a batch: every line becomes event, order, refusal or dead letter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from cdp.ingest.read_line import read_line
 from cdp.log.format import LoggedLine, RejectedLine, UnknownFormat, unpack_record
 from cdp.log.port import Record
 from cdp.model import Identifier, RejectedEvent, Source
-from cdp.pipeline import Batch
+from cdp.orders.order_record import read_order
+from cdp.orders.read_report import Refusal
+from cdp.pipeline import Batch, PostedOrder
 from cdp.runtime.clock import parse_time
 
 Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
@@ -26,10 +28,13 @@ def read_batch(
     find_source: FindSource,
     identify: Identify,
     *,
+    currency: str = "CNY",
     skip: Collection[tuple[int, int, int]] = (),
     skip_reason: str = "",
 ) -> Batch:
     """Read ``records``, which start at ``positions``, into one batch.
+
+    Orders that name no currency are in ``currency``.
 
     Lines named in ``skip`` as (partition, offset, line number) become dead letters with
     ``skip_reason``; so does what cannot be read at all.
@@ -51,6 +56,8 @@ def read_batch(
                 batch.dead.append((record, line.ordinal, line.line, skip_reason))
             elif kind == "rejected":
                 batch.rejected.append(_read_rejected(line))
+            elif kind == "orders":
+                _read_order(batch, record, line, source, identify, currency)
             else:
                 _read_event(batch, record, line, source, identify)
     return batch
@@ -76,6 +83,42 @@ def _read_event(
         batch.rejected.append(_keep_rejected(line, read))
     else:
         batch.events.append(read)
+
+
+def _read_order(
+    batch: Batch,
+    record: Record,
+    line: LoggedLine,
+    source: Source,
+    identify: Identify,
+    currency: str,
+) -> None:
+    received_at = parse_time(line.received_at)
+    assert received_at is not None
+    try:
+        read = read_order(
+            msgspec.json.decode(line.line),
+            place=f"{line.request_id}\n{record.partition}\n{line.ordinal}",
+            received_at=received_at,
+            default_currency=currency,
+        )
+    except Exception as error:  # a line that ingest let through but nobody can read
+        batch.dead.append((record, line.ordinal, line.line, f"unreadable: {type(error).__name__}"))
+        return
+    if isinstance(read, Refusal):
+        refused = RejectedLine(read.code, read.message, line.line)
+        batch.rejected.append(_keep_rejected(line, refused))
+        return
+    batch.orders.append(
+        PostedOrder(
+            source,
+            read.report.message_id,
+            received_at,
+            identify(read.claims),
+            read.seen_at,
+            read.report,
+        )
+    )
 
 
 def _read_rejected(line: LoggedLine) -> RejectedEvent:

@@ -65,7 +65,13 @@ class Worker:
         self._sources = sources
         self._identity = identity
         self._identify = identify_claims
-        self._ahead = ReadAhead(log, sources.by_id, identify_claims, max_bytes=batch_events * 1024)
+        self._ahead = ReadAhead(
+            log,
+            sources.by_id,
+            identify_claims,
+            max_bytes=batch_events * 1024,
+            currency=currency,
+        )
         self._currency = currency
         self._steps = tuple(steps)
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -196,6 +202,7 @@ class Worker:
             self._positions,
             self._sources.by_id,
             self._identify,
+            currency=self._currency,
             skip=skip or (),
             skip_reason=reason or "cannot_be_processed",
         )
@@ -210,7 +217,7 @@ class Worker:
 
     def _make_room(self, batch: Batch) -> None:
         """Make the partitions that the batch's days of receipt need, once each."""
-        days = {event.received_at.date() for event in batch.events} - self._days
+        days = {one.received_at.date() for one in batch.messages} - self._days
         if days:
             ensure_partitions(self._database, days)
             self._days |= days

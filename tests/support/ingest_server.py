@@ -18,6 +18,7 @@ from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.format import LoggedLine, unpack_record
 from cdp.log.port import Log
+from cdp.record_kinds import list_record_kinds
 from cdp.settings import Settings
 from tests.support.program import find_free_port
 
@@ -83,5 +84,6 @@ def run_ingest(
     """Run ingest over ``log`` with ``fallback`` behind it; the block gets its URL."""
     settings = settings or Settings()
     writer = PackingWriter(log, settings.linger_ms)
-    with serve(IngestApp(directory, writer, settings, fallback)) as url:
+    kinds = list_record_kinds(settings.currency)
+    with serve(IngestApp(directory, writer, settings, fallback, kinds)) as url:
         yield url

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zlib import crc32
 
-from cdp.log.format import RequestLines, pack_record
+from cdp.log.format import Kind, RequestLines, pack_record
 from cdp.log.port import Log
 from cdp.runtime.clock import format_time
 
@@ -52,12 +52,41 @@ def append_events(
     for event in events:
         line = json.dumps(event, ensure_ascii=False).encode()
         by_partition.setdefault(choose_partition(event, log.partitions), []).append(line)
+    _append(log, source_id, by_partition, "events", received_at, request_id)
+
+
+def append_orders(
+    log: Log,
+    source_id: str,
+    orders: Iterable[dict[str, Any]],
+    *,
+    received_at: datetime = RECEIVED_AT,
+    request_id: str = "req_test",
+) -> None:
+    """Append posted orders as one request of ``source_id``; wait for it."""
+    by_partition: dict[int, list[bytes]] = {}
+    for order in orders:
+        partition = crc32(str(order.get("order_id")).encode()) % log.partitions
+        line = json.dumps(order, ensure_ascii=False).encode()
+        by_partition.setdefault(partition, []).append(line)
+    _append(log, source_id, by_partition, "orders", received_at, request_id)
+
+
+def _append(
+    log: Log,
+    source_id: str,
+    by_partition: dict[int, list[bytes]],
+    kind: Kind,
+    received_at: datetime,
+    request_id: str,
+) -> None:
     records = [
         pack_record(
             partition,
             None,
             source_id,
             [RequestLines(request_id, format_time(received_at), None, lines)],
+            kind,
         )
         for partition, lines in sorted(by_partition.items())
     ]

@@ -53,7 +53,7 @@ _DROP_LINES = "DELETE FROM core.order_lines WHERE order_no IN (SELECT key FROM i
 _ADD_LINES = """
 INSERT INTO core.order_lines
 SELECT order_no, position, sku, name, category, quantity, price,
-       round_even(price * quantity, 0)::BIGINT
+       TRY_CAST(round_even(price * quantity, 0) AS BIGINT)
   FROM (SELECT order_no, position, line ->> '$.sku' AS sku, line ->> '$.name' AS name,
                line ->> '$.category' AS category,
                coalesce((line ->> '$.quantity')::DOUBLE, 1) AS quantity,

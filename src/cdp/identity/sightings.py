@@ -35,6 +35,7 @@ class GroupSighting:
     """Of the least observation by (claim time, message id)."""
     message_id: str
     count: int
+    """How many of them are events."""
     days: set[int]
 
 
@@ -57,6 +58,7 @@ def sum_up(observations: Sequence[Observation]) -> Sightings:
     for seen in observations:
         at = seen.at
         claimed_at = at if seen.trusted else _claim_time(seen)
+        count = 1 if seen.is_event else 0
         key = (seen.identifiers, seen.trusted, seen.source_number)
         position = positions.get(key)
         if position is None:
@@ -64,12 +66,13 @@ def sum_up(observations: Sequence[Observation]) -> Sightings:
             groups.append(
                 GroupSighting(
                     seen.identifiers, seen.trusted, seen.source_number,
-                    at, at, claimed_at, seen.message_id, 1, {claimed_at.toordinal()},
+                    at, at, claimed_at, seen.message_id, count,
+                    {claimed_at.toordinal()},
                 )
             )  # fmt: skip
         else:
             group = groups[position]
-            group.count += 1
+            group.count += count
             if at < group.first:
                 group.first = at
             elif at > group.last:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -34,10 +35,11 @@ from cdp.ingest.lenient import encode
 from cdp.ingest.packing import Offsets, PackingWriter, RequestLog
 from cdp.ingest.parse import Judged, Opened, Rejection, judge, open_batch, open_single
 from cdp.ingest.pixel import GIF, read_pixel
+from cdp.ingest.records import RecordKind, judge_records, open_records, require_private_key
 from cdp.ingest.sdk_routes import SDK_ROUTES, SdkRoute, find_route
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.ingest.write_key import read_basic_key, read_query_key
-from cdp.log.format import RejectedLine
+from cdp.log.format import Kind, RejectedLine
 from cdp.model import Source
 from cdp.runtime.clock import format_time
 from cdp.settings import Settings
@@ -70,6 +72,7 @@ class IngestApp:
         writer: PackingWriter | None,
         settings: Settings,
         fallback: ASGIApp,
+        record_kinds: Sequence[RecordKind] = (),
     ) -> None:
         self.counts = IngestCounts()
         self._directory = directory
@@ -78,6 +81,7 @@ class IngestApp:
         self._max_event_bytes = settings.max_event_bytes
         self._public_url = settings.public_url
         self._fallback = fallback
+        self._record_kinds = {f"/v1/{kind.list_name}": kind for kind in record_kinds}
         self._request_prefix = f"req_{os.urandom(5).hex()}"
         self._request_numbers = itertools.count()
         self._clock = _Clock()
@@ -110,15 +114,21 @@ class IngestApp:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not on the hot path: settings, pixels, odd spellings of paths."""
-        found = find_route(scope["path"]) if scope["type"] == "http" else None
-        if found is None or self._writer is None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        found = find_route(path)
+        kind = self._record_kinds.get(path)
+        writer = self._writer
+        if (found is None and kind is None) or writer is None:
             await self._fallback(scope, receive, send)
             return
-        route, key = found
-        scope["cdp.route"] = route.template
+        scope["cdp.route"] = path if found is None else found[0].template
         self.counts.requests += 1
         try:
-            answer = await self._answer(route, key, self._writer, scope, receive)
+            if kind is not None:
+                answer = await self._take_records(kind, writer, scope, receive)
+            else:
+                assert found is not None
+                answer = await self._answer(*found, writer, scope, receive)
         except CdpError as error:
             self.counts.refused += 1
             answer = answer_refused(error)
@@ -130,9 +140,7 @@ class IngestApp:
         self, route: SdkRoute, key: str, writer: PackingWriter, scope: Scope, receive: Receive
     ) -> Answer:
         if scope["method"] not in route.methods:
-            allowed = ", ".join(sorted(route.methods))
-            error = _MethodNotAllowed("method_not_allowed", f"this path takes {allowed}")
-            return answer_refused(error, (b"allow", allowed.encode()))
+            return _refuse_method(route.methods)
         if route.takes_events:
             return await self._take_events(route, writer, scope, receive)
         if route.kind == "metrics":
@@ -168,6 +176,29 @@ class IngestApp:
         request, judged = self._judge(route, source, opened, len(body), writer)
         return self._accept(judged, await writer.append(request))
 
+    async def _take_records(
+        self, kind: RecordKind, writer: PackingWriter, scope: Scope, receive: Receive
+    ) -> Answer:
+        if scope["method"] != "POST":
+            return _refuse_method({"POST"})
+        headers = scope["headers"]
+        key = read_basic_key(find_header(headers, b"authorization") or b"")
+        key = key or read_query_key(scope["query_string"])
+        source = self._find_source(key) if key is not None else None
+        if source is not None:
+            require_private_key(source)
+        limit = self._max_request_bytes
+        body = await read_body(receive, find_header(headers, b"content-length"), limit)
+        body = inflate(body, find_header(headers, b"content-encoding"), limit)
+        content_type = (find_header(headers, b"content-type") or b"").decode("latin-1")
+        opened = open_records(body, kind, content_type)
+        if source is None:
+            source = self._find_source(opened.write_key)
+            require_private_key(source)
+        judged, size = judge_records(opened, kind, writer.partitions)
+        request = self._pack(source, judged, size, None, writer.partitions, kind.list_name)
+        return self._accept(judged, await writer.append(request))
+
     async def _take_pixel(self, route: SdkRoute, writer: PackingWriter, scope: Scope) -> Answer:
         query = scope["query_string"]
         try:
@@ -189,21 +220,35 @@ class IngestApp:
             partitions=writer.partitions,
             max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
         )
+        if opened.shared:
+            size = sum(sum(map(len, lines)) for lines in judged.lines.values())
+        return self._pack(source, judged, size, opened.sent_at, writer.partitions), judged
+
+    def _pack(
+        self,
+        source: Source,
+        judged: Judged,
+        size: int,
+        sent_at: str | None,
+        partitions: int,
+        kind: Kind = "events",
+    ) -> RequestLog:
+        """Return what is to be logged of a request whose body has ``size`` bytes."""
         number = next(self._request_numbers)
         rejected = [_write_rejected(one) for one in judged.rejected] if judged.rejected else ()
-        if rejected or opened.shared:
-            size = sum(sum(map(len, lines)) for lines in (*judged.lines.values(), rejected))
-        request = RequestLog(
+        if rejected:
+            size += sum(map(len, rejected))
+        return RequestLog(
             source.source_id,
             f"{self._request_prefix}_{number}",
             self._clock.read(),
-            opened.sent_at,
+            sent_at,
             judged.lines,
             size,
             rejected,
-            number % writer.partitions,
+            number % partitions,
+            kind,
         )
-        return request, judged
 
     def _accept(self, judged: Judged, offsets: Offsets) -> Answer:
         self.counts.accepted += judged.accepted
@@ -237,6 +282,12 @@ class IngestApp:
         source = self._find_source(asked)
         assert asked is not None
         return answer_json(sdk_settings.source_config(asked, source), cached)
+
+
+def _refuse_method(methods: Collection[str]) -> Answer:
+    allowed = ", ".join(sorted(methods))
+    error = _MethodNotAllowed("method_not_allowed", f"this path takes {allowed}")
+    return answer_refused(error, (b"allow", allowed.encode()))
 
 
 class _Clock:

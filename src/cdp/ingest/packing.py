@@ -43,6 +43,8 @@ class RequestLog(NamedTuple):
     rejected: Sequence[bytes] = ()
     """``RejectedLine`` objects as JSON."""
     rejected_partition: int = 0
+    kind: Kind = "events"
+    """What ``events`` are."""
 
 
 class _Waiting(NamedTuple):
@@ -168,7 +170,9 @@ def pack(requests: Sequence[RequestLog]) -> tuple[list[NewRecord], list[list[int
     for number, request in enumerate(requests):
         for partition, lines in request.events.items():
             entry = RequestLines(request.request_id, request.received_at, request.sent_at, lines)
-            bins.setdefault((partition, request.source_id, "events"), []).append((number, entry))
+            bins.setdefault((partition, request.source_id, request.kind), []).append(
+                (number, entry)
+            )
         if request.rejected:
             entry = RequestLines(
                 request.request_id, request.received_at, request.sent_at, request.rejected

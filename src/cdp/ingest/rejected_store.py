@@ -98,6 +98,8 @@ def mask_raw(raw: bytes) -> str:
     for name, id_type in _IDS.items():
         if isinstance(event.get(name), str):
             masked[name] = mask_identifier(id_type, event[name])
+    if isinstance(event.get("identifiers"), list):
+        masked["identifiers"] = [_mask_named(one) for one in event["identifiers"]]
     if isinstance(event.get("traits"), dict):
         masked["traits"] = mask_traits(event["traits"])
     if isinstance(event.get("properties"), dict):
@@ -105,3 +107,10 @@ def mask_raw(raw: bytes) -> str:
     if isinstance(event.get("context"), dict):
         masked["context"] = mask_context(event["context"])
     return encode(masked).decode()
+
+
+def _mask_named(item: Any) -> Any:
+    """Mask one of an order's identifiers, ``{"type", "value"}``."""
+    if not isinstance(item, dict) or not isinstance(item.get("value"), str):
+        return MASK
+    return {**mask_traits(item), "value": mask_identifier(str(item.get("type")), item["value"])}

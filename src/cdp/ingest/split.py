@@ -12,14 +12,15 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 
 
 class NoBatch(ValueError):
-    """The body is no object with a list named ``batch``."""
+    """The body is no object with a list of the name asked for."""
 
 
-def split_batch(body: bytes) -> tuple[list[bytes], bytes]:
-    """Return the elements of ``batch``, and the body with that list emptied.
+def split_batch(body: bytes, name: str = "batch") -> tuple[list[bytes], bytes]:
+    """Return the elements of the list ``name``, and the body with that list emptied.
 
     Raises ``NoBatch``. What is no JSON comes out as some elements or other; they are judged next.
     """
+    wanted = f'"{name}"'.encode()
     depth = 0
     key = b""
     last_text = b""
@@ -30,7 +31,7 @@ def split_batch(body: bytes) -> tuple[list[bytes], bytes]:
         mark = token[0]
         if mark in b"[{":
             depth += 1
-            if depth == 2 and mark == b"[" and key == b'"batch"' and not elements:
+            if depth == 2 and mark == b"[" and key == wanted and not elements:
                 start = opened = token.end()
         elif mark in b"]}":
             depth -= 1
@@ -44,7 +45,7 @@ def split_batch(body: bytes) -> tuple[list[bytes], bytes]:
             key = last_text
         elif depth == 1:
             last_text = mark
-    raise NoBatch("no list named batch")
+    raise NoBatch(f"no list named {name}")
 
 
 def _keep(elements: list[bytes], element: bytes) -> None:

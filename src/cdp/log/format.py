@@ -1,11 +1,13 @@
 """Format 1 of a log record: the events of one source and one partition, from one or more requests.
 
 The value is JSON lines, one event a line, as the caller sent it, so any Kafka consumer can read it.
+Records of orders travel in the same way.
 The headers say the rest:
 
 =================  =================================================================
 ``cdp-format``     ``1``
-``cdp-kind``       ``events`` or ``rejected`` (lines are then ``RejectedLine`` objects)
+``cdp-kind``       ``events``; ``orders`` (lines are then posted orders); or ``rejected``
+                   (lines are then ``RejectedLine`` objects)
 ``cdp-source``     the source's id
 ``cdp-requests``   JSON list of ``[request id, received at, sent at or null, lines]``, in line order
 =================  =================================================================
@@ -22,7 +24,8 @@ import msgspec
 from cdp.log.port import NewRecord, Record
 
 FORMAT = "1"
-Kind = Literal["events", "rejected"]
+Kind = Literal["events", "orders", "rejected"]
+KINDS: frozenset[str] = frozenset({"events", "orders", "rejected"})
 
 
 class RequestLines(NamedTuple):
@@ -93,7 +96,7 @@ def unpack_record(record: Record) -> tuple[Kind, list[LoggedLine]]:
     """Return the kind and the lines of a record; raise ``UnknownFormat`` when it is not ours."""
     headers = record.headers
     kind = headers.get("cdp-kind")
-    if headers.get("cdp-format") != FORMAT or kind not in ("events", "rejected"):
+    if headers.get("cdp-format") != FORMAT or kind not in KINDS:
         raise UnknownFormat(f"format {headers.get('cdp-format')!r}, kind {kind!r}")
     try:
         requests = _decode_requests(headers["cdp-requests"])

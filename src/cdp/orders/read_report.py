@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cdp.money import minor_digits, read_money
+from cdp.money import LARGEST_MINOR, minor_digits, read_money
 from cdp.orders.order import Line, Refund, Report, ReportKind
 from cdp.runtime.clock import parse_time
 
@@ -24,6 +24,7 @@ ORDER_EVENTS: Mapping[str, ReportKind] = {
 }
 _EVENT_STATUS = {"completed": "completed", "updated": None, "refunded": None, "cancelled": None}
 _LONGEST_ID = 200
+_LARGEST_QUANTITY = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ def read_record(
         return lines
     if isinstance(refunds, Refusal):
         return refunds
+    if amounts["total"] is None:
+        amounts["total"] = _sum_lines(lines)
+        if abs(amounts["total"] or 0) > LARGEST_MINOR:
+            return Refusal("invalid_money", "the lines are worth more than can be counted", "lines")
     return Report(
         order_id=order_id,
         kind="record",
@@ -76,7 +81,7 @@ def read_record(
         placed_at=times["placed_at"],
         status=_read_text(document.get("status")),
         currency=currency,
-        total=_sum_lines(lines) if amounts["total"] is None else amounts["total"],
+        total=amounts["total"],
         discount=amounts["discount"],
         tax=amounts["tax"],
         shipping=amounts["shipping"],
@@ -156,9 +161,13 @@ def _read_lines(value: Any, currency: str) -> tuple[Line, ...] | Refusal:
         if price is not None and minor is None:
             where = f"lines.{number}.price"
             return Refusal("invalid_money", f"`price` is no amount in {currency}", where)
-        quantity = item.get("quantity", 1)
+        quantity = item.get("quantity")
+        quantity = 1 if quantity is None else quantity
         if isinstance(quantity, bool) or not isinstance(quantity, int | float):
             return Refusal("invalid_lines", "`quantity` is a number", f"lines.{number}.quantity")
+        if abs(quantity) > _LARGEST_QUANTITY or abs(quantity * (minor or 0)) > LARGEST_MINOR:
+            where = f"lines.{number}.quantity"
+            return Refusal("invalid_lines", "`quantity` is beyond all measure", where)
         lines.append(
             Line(
                 sku=_read_text(item.get("sku") or item.get("product_id")),

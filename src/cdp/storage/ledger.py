@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from hashlib import blake2b
+from typing import Protocol, TypeVar
 
-from cdp.model import Event
+from cdp.model import Source
 from cdp.storage.database import Driver
 from cdp.storage.partitions import week_of
 
@@ -23,31 +25,49 @@ RETURNING message_key
 """
 
 
+class Message(Protocol):
+    """What has its effect once: an event, a posted record."""
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def message_id(self) -> str: ...
+
+    @property
+    def received_at(self) -> datetime: ...
+
+
+OneMessage = TypeVar("OneMessage", bound=Message)
+
+
 def key_message(source_id: str, message_id: str) -> bytes:
     """Return the 16 bytes under which a message of a source is known."""
     return blake2b(f"{source_id}\n{message_id}".encode(), digest_size=16).digest()
 
 
-def claim_messages(connection: Driver, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """Enter ``events`` into the ledger; return those never seen before, and the duplicates.
+def claim_messages(
+    connection: Driver, messages: Sequence[OneMessage]
+) -> tuple[list[OneMessage], list[OneMessage]]:
+    """Enter ``messages`` into the ledger; return those never seen before, and the duplicates.
 
-    Of two equal messages in ``events`` the first counts. The claim holds when the caller's
+    Of two equal messages in ``messages`` the first counts. The claim holds when the caller's
     transaction commits.
     """
-    first: dict[bytes, Event] = {}
-    duplicates: list[Event] = []
-    for event in events:
-        key = key_message(event.source.source_id, event.message_id)
+    first: dict[bytes, OneMessage] = {}
+    duplicates: list[OneMessage] = []
+    for message in messages:
+        key = key_message(message.source.source_id, message.message_id)
         if key in first:
-            duplicates.append(event)
+            duplicates.append(message)
         else:
-            first[key] = event
+            first[key] = message
     if not first:
         return [], duplicates
-    weeks = [week_of(event.received_at.date()) for event in first.values()]
+    weeks = [week_of(message.received_at.date()) for message in first.values()]
     rows = connection.execute(_CLAIM, (weeks, list(first))).fetchall()
     if len(rows) == len(first):
         return list(first.values()), duplicates
     claimed = {bytes(key) for (key,) in rows}
-    duplicates.extend(event for key, event in first.items() if key not in claimed)
-    return [event for key, event in first.items() if key in claimed], duplicates
+    duplicates.extend(message for key, message in first.items() if key not in claimed)
+    return [message for key, message in first.items() if key in claimed], duplicates

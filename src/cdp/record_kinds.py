@@ -1,0 +1,47 @@
+"""Which records may be posted, and which of them are taken: the stages answer the door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cdp.ingest.records import RecordKind, Verdict
+from cdp.orders.order_record import Claim, read_order
+from cdp.orders.read_report import Refusal
+
+# When and where an order came decides nothing at the door.
+_SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+# Whoever sends events of the same people is in the same partition.
+_FIRST_TYPES = ("user_id", "anonymous_id")
+
+
+def list_record_kinds(currency: str) -> tuple[RecordKind, ...]:
+    """Return the kinds of records; an order that names no currency is in ``currency``."""
+
+    def judge_order(document: Any) -> Verdict:
+        read = read_order(
+            document,
+            place="",
+            received_at=_SOME_TIME,
+            default_currency=currency,
+        )
+        if isinstance(read, Refusal):
+            where = f" (at {read.field})" if read.field else ""
+            return Verdict(_read_name(document), code=read.code, message=read.message + where)
+        return Verdict(read.report.order_id, _choose_partition(read.claims, read.report.order_id))
+
+    return (RecordKind("orders", "order_id", judge_order),)
+
+
+def _read_name(document: Any) -> str | None:
+    name = document.get("order_id") if isinstance(document, Mapping) else None
+    return str(name)[:200] if isinstance(name, str | int) else None
+
+
+def _choose_partition(claims: tuple[Claim, ...], order_id: str) -> str:
+    for wanted in _FIRST_TYPES:
+        for kind, value in claims:
+            if kind == wanted:
+                return str(value)
+    return str(claims[0][1]) if claims else order_id
