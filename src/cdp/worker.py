@@ -262,6 +262,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings.database_url or "", pool_size=4, application_name="cdp-worker")
     log = open_log(settings, database)
     sources = SourceDirectory(database)
+    sources.start()
     try:
         with database.transaction() as connection:
             rules = read_rules(driver(connection), settings.default_country)
@@ -283,6 +284,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         worker.run(stop, poll_seconds=settings.worker_poll_seconds)
         _log.info("worker_stopped", worker=worker.worker_id)
     finally:
+        sources.close()
         log.close()
         database.close()
 
