@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,8 +14,10 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cdp.errors import SetupError
+from cdp.money import minor_digits
 
 PREFIX = "CDP_"
+_MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -79,10 +84,36 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not an IANA time zone") from error
         return value
 
-    @field_validator("default_country", "currency")
+    @field_validator("default_country")
     @classmethod
-    def _upper(cls, value: str) -> str:
+    def _is_country(cls, value: str) -> str:
+        # Late: the numbering plans of the world take longer to load than most commands run.
+        from phonenumbers import SUPPORTED_REGIONS
+
+        if value.upper() not in SUPPORTED_REGIONS:
+            raise ValueError(f"{value.upper()!r} is not a country's two letters, such as CN")
         return value.upper()
+
+    @field_validator("currency")
+    @classmethod
+    def _is_currency(cls, value: str) -> str:
+        if minor_digits(value.upper()) is None:
+            raise ValueError(f"{value.upper()!r} is not an ISO 4217 currency, such as CNY")
+        return value.upper()
+
+    @field_validator("duckdb_memory")
+    @classmethod
+    def _is_memory(cls, value: str) -> str:
+        if not _MEMORY.fullmatch(value.strip()):
+            raise ValueError(f"{value!r} is not an amount of memory, such as 512MB or 2GiB")
+        return value.strip()
+
+    @field_validator("url", "public_url")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/]", value):
+            raise ValueError(f"{value!r} must start with http:// or https://")
+        return value
 
 
 def read_settings(environment: dict[str, str] | None = None) -> Settings:
@@ -95,11 +126,16 @@ def read_settings(environment: dict[str, str] | None = None) -> Settings:
     known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise SetupError(f"{unknown[0]} is not a setting; `cdp doctor` lists them")
+        raise SetupError(f"{unknown[0]} is not a setting; {_suggest(unknown[0], known)}")
     values = {known[key]: value for key, value in given.items() if value != ""}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = f"{PREFIX}{str(first['loc'][0]).upper()}"
-        raise SetupError(f"{name}: {first['msg']}") from error
+        raise SetupError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _suggest(unknown: str, known: Iterable[str]) -> str:
+    meant = get_close_matches(unknown, known, n=1, cutoff=0.75)
+    return f"did you mean {meant[0]}?" if meant else "without it, `cdp doctor` lists them all"
