@@ -23,7 +23,7 @@ from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.health import NamedCheck, remember_success
 from cdp.services import Analytics, Services, open_services
-from cdp.serving import CatchFaults, ReadFormsAsJson, Serving
+from cdp.serving import AnswerHeads, CatchFaults, ReadFormsAsJson, Serving
 from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
 
@@ -40,7 +40,8 @@ def build_app(settings: Settings, roles: frozenset[str]) -> ASGIApp:
     ``SetupError`` with one line for the operator.
     """
     services = open_services(settings, roles)
-    api = CatchFaults(ReadFormsAsJson(build_api(services)), services.errors)
+    inner = ReadFormsAsJson(AnswerHeads(build_api(services)))
+    api = CatchFaults(inner, services.errors)
     writer = services.writer if "ingest" in roles else None
     kinds = list_record_kinds(settings.currency)
     return Serving(IngestApp(services.sources, writer, settings, api, kinds), services)

@@ -166,6 +166,19 @@ async def test_it_lives_and_is_ready_once_everything_answers(
     }
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/example"])
+async def test_what_can_be_got_can_be_asked_for_its_head(
+    served: tuple[Serving, httpx.AsyncClient], path: str
+) -> None:
+    _, client = served
+    answer = await client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == (await client.get(path)).headers["content-type"]
+    assert (await client.head("/v1/profiles/lookup")).status_code in (401, 405)
+    counted = (await client.get("/metrics")).text
+    assert f'method="HEAD",route="{path}",status="200"' in counted
+
+
 async def test_an_old_schema_is_named_as_missing(
     served: tuple[Serving, httpx.AsyncClient], database: Database
 ) -> None:
