@@ -115,7 +115,11 @@ def tell_with_rudder_node(url: str, key: str, story: Story) -> None:
 def _run_node(script: str, url: str, key: str, story: Story) -> None:
     folder = install_node_sdks()
     told = subprocess.run(
-        [_find("node"), script, json.dumps({"url": url, "key": key, "story": asdict(story)})],
+        [
+            find_program("node"),
+            script,
+            json.dumps({"url": url, "key": key, "story": asdict(story)}),
+        ],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -133,7 +137,7 @@ def tell_with_browser(page: str, url: str, key: str, story: Story, **options: An
     from playwright.sync_api import sync_playwright
 
     folder = install_node_sdks()
-    chromium = _find("chromium")
+    chromium = find_program("chromium")
     wanted = quote(json.dumps({"url": url, "key": key, "story": asdict(story), **options}))
     with _serve_files(folder) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
@@ -153,7 +157,7 @@ def tell_with_browser(page: str, url: str, key: str, story: Story, **options: An
 @functools.cache
 def install_node_sdks() -> Path:
     """Return a folder with the scripts and their packages; npm installs them once per version."""
-    npm = _find("npm")
+    npm = find_program("npm")
     lock = (SCRIPTS / "package-lock.json").read_bytes()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cdp-tests"
     packages = cache / f"sdks-{blake2b(lock, digest_size=8).hexdigest()}"
@@ -186,7 +190,7 @@ _OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
 _REMEDIES = {"chromium": "install Debian's package chromium"}
 
 
-def _find(program: str) -> str:
+def find_program(program: str) -> str:
     """Return the path of node, npm or chromium; skip or fail the test without it."""
     # Node and npm may come from a wheel, beside the interpreter.
     places = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
