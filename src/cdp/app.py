@@ -100,7 +100,10 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     )
     yield ingest_routes.create_router(database, services.sources, log)
     yield identity_routes.create_router(
-        database, services.rules.get, partial(parse_profile_name, normalise=normalise)
+        database,
+        services.rules.get,
+        partial(parse_profile_name, normalise=normalise),
+        services.rules.forget,
     )
     yield search_routes.create_router(database, normalise)
     yield profile_routes.create_router(database, normalise)

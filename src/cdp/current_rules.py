@@ -36,6 +36,11 @@ class CurrentRules:
             assert self._rules is not None
             return self._rules
 
+    def forget(self) -> None:
+        """Read the rules again when they are next asked for: they were changed here."""
+        with self._lock:
+            self._good_until = -1.0
+
     def normalise(self, kind: str, value: object) -> str | None:
         """Return the one spelling of an identifier's value; ``None`` when it names nobody."""
         return normalise(kind, value, self.get())

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
-from functools import partial
 
 import psycopg
 import sqlalchemy as sa
@@ -267,26 +266,35 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         with database.transaction() as connection:
             rules = read_rules(driver(connection), settings.default_country)
             salt = ensure_salt(driver(connection))
+        identity = IdentityStore(rules, salt)
         worker = Worker(
             database,
             log,
             sources,
-            IdentityStore(rules, salt),
-            partial(identify, rules=rules),
+            identity,
+            lambda claims: identify(claims, identity.rules),
             batch_events=settings.worker_batch_events,
             currency=settings.currency,
         )
         _log.info("worker_started", worker=worker.worker_id, log=log.name)
-        ticker = threading.Thread(
-            target=_keep_house, args=(settings, database, log, stop), daemon=True
-        )
-        ticker.start()
+        for target, args in (
+            (_keep_house, (settings, database, log, stop)),
+            (_follow_rules, (database, identity, stop)),
+        ):
+            threading.Thread(target=target, args=args, daemon=True).start()
         worker.run(stop, poll_seconds=settings.worker_poll_seconds)
         _log.info("worker_stopped", worker=worker.worker_id)
     finally:
         sources.close()
         log.close()
         database.close()
+
+
+def _follow_rules(database: Database, identity: IdentityStore, stop: threading.Event) -> None:
+    """Every second, look for other rules, so that also a worker without work knows them."""
+    while not stop.wait(1):
+        with suppress(sa.exc.SQLAlchemyError, psycopg.Error), database.snapshot() as connection:
+            identity.look_for_rules(driver(connection))
 
 
 def _keep_house(settings: Settings, database: Database, log: Log, stop: threading.Event) -> None:

@@ -33,7 +33,8 @@ def _read_name(text: str) -> Identifier:
     return Identifier(kind, spelt)
 
 
-def _client(database: Database, *scopes: str) -> httpx.AsyncClient:
+def make_client(database: Database, *scopes: str) -> httpx.AsyncClient:
+    """Return a client of the identity routes alone, with a token of these scopes."""
     router = create_router(database, lambda: RULES, _read_name)
     app = FastAPI()
     app.include_router(router)
@@ -51,14 +52,14 @@ def _client(database: Database, *scopes: str) -> httpx.AsyncClient:
 @pytest.fixture
 async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A caller who may read people and see personal values."""
-    async with _client(database, "profiles:read", "pii:read") as client:
+    async with make_client(database, "profiles:read", "pii:read") as client:
         yield client
 
 
 @pytest.fixture
 async def blind(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A caller who may read people but not see personal values."""
-    async with _client(database, "profiles:read") as client:
+    async with make_client(database, "profiles:read") as client:
         yield client
 
 

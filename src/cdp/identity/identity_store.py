@@ -10,8 +10,9 @@ transaction again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cdp.identity.components_store import group_nodes, read_components
@@ -30,23 +31,24 @@ from cdp.identity.nodes_store import (
 )
 from cdp.identity.partition_store import bump_profiles, find_touched
 from cdp.identity.profile_id import make_profile_id
-from cdp.identity.recompute import News, Recomputed, recompute
+from cdp.identity.recompute import COMPONENT_CAP, News, Recomputed, recompute
 from cdp.identity.rules import Rules
 from cdp.identity.rules_store import ensure_salt as ensure_salt
+from cdp.identity.rules_store import read_generation, read_rules, share_rules
 from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting, Sightings, sum_links, sum_up
 from cdp.model import Identifier, Observation
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
-
-COMPONENT_CAP = 5_000
-"""Nodes. A person of so many identifiers is none; beyond it nothing joins any more."""
 
 
 class IdentityStore:
     """Applies observations. One per worker thread: it remembers what it has seen."""
 
     def __init__(self, rules: Rules, salt: bytes, *, component_cap: int = COMPONENT_CAP) -> None:
-        self._rules = rules
+        self.rules = rules
+        """As of the last batch; another object when they changed."""
+        self._generation = 0
+        self._rules_lock = threading.Lock()
         self._salt = salt
         self._component_cap = component_cap
         self._known = Known()
@@ -62,18 +64,50 @@ class IdentityStore:
         observations: Sequence[Observation],
         changes: BatchChanges,
         now: datetime,
-    ) -> list[int]:
+    ) -> list[int | None]:
         """Write what ``observations`` say; return the home node of each.
 
-        Each must have an identifier. Part of the caller's transaction; fills ``changes``. Raises
+        Each must have an identifier; one whose identifiers have all been blocked since it was read
+        has no home. Part of the caller's transaction; fills ``changes``. Raises
         psycopg's ``SerializationFailure`` or ``DeadlockDetected`` when the whole transaction must
         be done again.
         """
         if not observations:
             return []
+        self._adopt_rules(conn, share_rules(conn))
+        if self.rules.blocks:
+            heard = [drop_blocked(seen, self.rules) for seen in observations]
+            found = iter(self._apply(conn, batch_id, [o for o in heard if o], changes, now))
+            return [next(found) if seen else None for seen in heard]
+        return list(self._apply(conn, batch_id, observations, changes, now))
+
+    def look_for_rules(self, conn: Driver) -> None:
+        """Take over newer rules though no batch asks for them. ``conn`` is in a snapshot.
+
+        Any thread may do so: who reads claims by ``rules`` then knows them before the next batch.
+        """
+        self._adopt_rules(conn, read_generation(conn))
+
+    def _adopt_rules(self, conn: Driver, generation: int) -> None:
+        if generation > self._generation:
+            rules = read_rules(conn, self.rules.country)
+            with self._rules_lock:
+                if generation > self._generation:
+                    self.rules, self._generation = rules, generation
+
+    def _apply(
+        self,
+        conn: Driver,
+        batch_id: int,
+        observations: Sequence[Observation],
+        changes: BatchChanges,
+        now: datetime,
+    ) -> list[int]:
+        if not observations:
+            return []
         transaction = self._known.settle(conn)
         batch = _Batch(
-            conn, self._rules, self._salt, self._known, sum_up(observations), self._component_cap
+            conn, self.rules, self._salt, self._known, sum_up(observations), self._component_cap
         )
         batch.number_nodes()
         batch.find_links()
@@ -89,6 +123,14 @@ class IdentityStore:
         self._known.learn(transaction, batch.learnt_nodes, batch.learnt_links)
         homes = [batch.ids[group.identifiers[0]] for group in batch.seen.groups]
         return [homes[position] for position in batch.seen.group_of]
+
+
+def drop_blocked(seen: Observation, rules: Rules) -> Observation | None:
+    """Return ``seen`` without what was blocked by hand; ``None`` when nothing is left."""
+    left = tuple(name for name in seen.identifiers if name not in rules.blocks)
+    if len(left) == len(seen.identifiers):
+        return seen
+    return replace(seen, identifiers=left) if left else None
 
 
 @dataclass(slots=True)

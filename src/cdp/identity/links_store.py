@@ -1,4 +1,4 @@
-"""Link facts in Postgres. They only ever grow: an earlier first time, more active days."""
+"""Link facts in Postgres. Those that were seen only ever grow: an earlier first time, more days."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import date, datetime
 
 from psycopg.types.multirange import Multirange
 
-from cdp.identity.facts import DayRange, LinkFact
+from cdp.identity.facts import DayRange, LinkFact, LinkKind
 from cdp.identity.sightings import LinkKey, LinkSighting
 from cdp.storage.database import Driver
 
-_COLUMNS = "link_id, link_key, node_ids, first_at, first_message_id, active_days"
+_COLUMNS = "link_id, link_key, node_ids, first_at, first_message_id, active_days, kind"
 
 
 def read_links(conn: Driver, keys: Iterable[str]) -> dict[LinkKey, LinkFact]:
@@ -96,10 +96,11 @@ def _by_key(links: Iterable[LinkFact]) -> dict[LinkKey, LinkFact]:
     return {(link.trusted, link.node_ids): link for link in links}
 
 
-def _read_row(row: tuple[int, str, list[int], datetime, str, Multirange[date]]) -> LinkFact:
-    return LinkFact(
-        row[0], row[1].startswith("1:"), tuple(row[2]), row[3], row[4], _read_days(row[5])
-    )
+def _read_row(
+    row: tuple[int, str, list[int], datetime, str, Multirange[date], LinkKind],
+) -> LinkFact:
+    trusted = row[6] != "seen" or row[1].startswith("1:")
+    return LinkFact(row[0], trusted, tuple(row[2]), row[3], row[4], _read_days(row[5]), row[6])
 
 
 def _read_days(days: Multirange[date]) -> tuple[DayRange, ...]:

@@ -84,7 +84,8 @@ def insert_nodes(conn: Driver, fresh: Iterable[FreshNode]) -> set[int]:
                          %b::timestamptz[], %b::timestamptz[], %b::bigint[], %b::text[])
                   AS f (node_id, type, value, profile_id, component_id,
                         first_seen, last_seen, events, sources)
-           ON CONFLICT (type, value, variant) DO NOTHING
+           -- Of any index: two who make the same node at once may meet in either first.
+           ON CONFLICT DO NOTHING
            RETURNING node_id""",
         (
             [row.node_id for row in rows],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,7 +17,13 @@ from cdp.identity.components_store import (
 )
 from cdp.identity.facts import LinkFact, Node, Refusal, Resolution
 from cdp.identity.links_store import relabel_links, write_links
-from cdp.identity.nodes_store import FreshNode, make_shared_node, quarantine_nodes
+from cdp.identity.nodes_store import (
+    FreshNode,
+    NodeUpdate,
+    make_shared_node,
+    quarantine_nodes,
+    update_nodes,
+)
 from cdp.identity.partition import Span, compare, number_joins, number_profiles
 from cdp.identity.partition_store import lock_profiles, write_diff, write_refusals
 from cdp.identity.resolve import resolve
@@ -26,6 +32,9 @@ from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting
 from cdp.model import Identifier
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
+
+COMPONENT_CAP = 5_000
+"""Nodes. A person of so many identifiers is none; beyond it nothing joins any more."""
 
 
 @dataclass(slots=True)
@@ -39,6 +48,10 @@ class News:
     sightings: Mapping[int, NodeSighting]
     contacts: Collection[int]
     """Existing nodes of contact types, when there are ``more_days``."""
+    again: Collection[int] = ()
+    """Existing nodes to replay because rules or decisions changed."""
+    ties: Collection[Sequence[int]] = ()
+    """Sets of existing nodes that a fact which is not an observation ties together."""
 
 
 @dataclass(slots=True)
@@ -82,6 +95,28 @@ def recompute(
     return work.done
 
 
+def replay(
+    conn: Driver,
+    rules: Rules,
+    salt: bytes,
+    node_ids: Collection[int],
+    batch_id: int,
+    changes: BatchChanges,
+    now: datetime,
+    *,
+    ties: Collection[Sequence[int]] = (),
+    component_cap: int = COMPONENT_CAP,
+) -> Recomputed:
+    """Replay the components of ``node_ids`` though nothing was seen: rules or decisions changed.
+
+    ``ties`` brings components together. Part of the caller's transaction, which shares the rules.
+    """
+    news = News({}, {}, {}, (), {}, (), again=node_ids, ties=ties)
+    done = recompute(conn, rules, salt, news, batch_id, changes, now, component_cap=component_cap)
+    update_nodes(conn, {n: NodeUpdate(n, None, label) for n, label in done.labels.items()})
+    return done
+
+
 def _lock(conn: Driver, news: News) -> dict[int, tuple[int, bool]]:
     """Lock the components of existing nodes with news; return their labels.
 
@@ -89,7 +124,7 @@ def _lock(conn: Driver, news: News) -> dict[int, tuple[int, bool]]:
     contact moves.
     """
     wanted = {node_id for link in news.new_links.values() for node_id in link.node_ids}
-    wanted.update(news.earlier)
+    wanted.update(news.earlier, news.again, *news.ties)
     wanted -= news.fresh.keys()
     doubtful = {node_id for link in news.more_days.values() for node_id in link.node_ids}
     doubtful.intersection_update(news.contacts)
@@ -138,11 +173,12 @@ class _Recomputation:
         # The component that a new node was written with was a guess.
         start = {n: n if n in fresh else c for n, c in self.stored.component_of.items()}
         full = {c for c, size in Counter(start.values()).items() if size >= component_cap}
-        sets = [self._list_joined(key[1], start, full) for key in self.news.new_links]
+        ties = [*self.news.ties, *(key[1] for key in self.news.new_links)]
+        sets = [self._list_joined(node_ids, start, full) for node_ids in ties]
         touched = group_nodes(sets, start)
         moved = {start[node_id]: label for node_id, label in touched.items()}
         self.labels = {node_id: moved.get(label, label) for node_id, label in start.items()}
-        concerned = {*fresh, *self.news.earlier, *touched}
+        concerned = {*fresh, *self.news.earlier, *self.news.again, *touched}
         concerned.update(n for key in self.news.more_days for n in key[1])
         self.affected = {self.labels[n] for n in concerned if n in self.labels}
 

@@ -11,6 +11,7 @@ from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound
+from cdp.identity import by_hand_routes
 from cdp.identity.explain_store import Step, explain, list_changes, list_refusals, list_steps
 from cdp.identity.find_store import (
     PROFILE_ID_TYPE,
@@ -31,10 +32,14 @@ ReadName = Callable[[str], Identifier]
 
 
 def create_router(
-    database: Database, read_rules: Callable[[], Rules], read_name: ReadName
+    database: Database,
+    read_rules: Callable[[], Rules],
+    read_name: ReadName,
+    rules_changed: Callable[[], None] = lambda: None,
 ) -> APIRouter:
-    """Return the routes that tell about identity."""
+    """Return the routes of identity. ``rules_changed`` is told when the rules are others."""
     router = APIRouter(tags=["identity"])
+    by_hand_routes.add_routes(router, database, read_rules, rules_changed)
 
     @router.get("/v1/identity/rules")
     def get_rules(caller: Reader) -> dict[str, Any]:
