@@ -74,6 +74,7 @@ class Feed:
         self._small: dict[str, pa.Table] = {}
         self._seen = PropertiesSeen()
         self._is_history_known = False
+        self._is_waiting = False
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed-reader")
         self._ahead: Future[Changes] | None = None
         self._most_events = MOST_EVENTS
@@ -94,6 +95,9 @@ class Feed:
                 changes = self._read()
         except (DatabaseAway, psycopg.Error) as error:
             return self._sit_out(error, until)
+        if self._is_waiting:
+            _log.info("analytics_feed_goes_on")
+            self._is_waiting = False
         return self._take_in(changes)
 
     def catch_up(self) -> FeedStep:
@@ -182,7 +186,9 @@ class Feed:
         return True
 
     def _sit_out(self, error: Exception, until: float) -> FeedStep:
-        _log.warning("analytics_feed_waits", reason=str(error).splitlines()[0])
+        if not self._is_waiting:
+            _log.warning("analytics_feed_waits", reason=str(error).splitlines()[0])
+        self._is_waiting = True
         self._is_history_known = False
         listener, self._listener = self._listener, None
         if listener is not None:

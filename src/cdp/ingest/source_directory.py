@@ -96,12 +96,19 @@ class SourceDirectory:
         return self._loaded_at is None or time.monotonic() - self._loaded_at > _MISS_SECONDS
 
     def _follow(self) -> None:
+        is_away = False
         while not self._stop.is_set():
             try:
                 for _ in self._wait_for_changes():
                     self.refresh()
+                    if is_away:
+                        _log.info("sources_followed_again")
+                        is_away = False
             except _DATABASE_ERRORS as error:
-                _log.warning("sources_not_followed", reason=type(error).__name__)
+                # Once: an outage of an hour is one thing to know, not thousands.
+                if not is_away:
+                    _log.warning("sources_not_followed", reason=type(error).__name__)
+                    is_away = True
                 self._stop.wait(_RECONNECT_SECONDS)
 
     def _wait_for_changes(self) -> Iterator[None]:
