@@ -76,7 +76,7 @@ class Dice:
         ]
         traits = [
             TraitFact(name, self.value(), self.time(), f"m{number}", number)
-            for name in sorted(set(NAMES))
+            for name in (*sorted(set(NAMES)), *(f"t{n}" for n in range(0, 20, 3)))
             if self.random.random() < 0.6
         ]
         consents = [
@@ -162,7 +162,8 @@ class Dice:
     def leaf(self) -> dict[str, Any]:
         roll = self.random.randint(0, 9)
         if roll <= 2:
-            return {"trait": self.random.choice(PATHS), **self.comparison()}
+            path = self.one(self.random.choice(PATHS), f"t{self.random.randint(0, 20)}")
+            return {"trait": path, **self.comparison()}
         if roll == 3:
             return {"tag": self.one("t", "t.p", "t.p.q", "t.q"), **self.comparison()}
         if roll == 4:
@@ -180,6 +181,23 @@ class Dice:
         if depth == 0 or self.random.random() < 0.6:
             return self.leaf()
         form = self.one("all", "any", "not")
+        if self.random.random() < 0.1:
+            return self.wide_rule()
         if form == "not":
             return {"not": self.rule(depth - 1)}
         return {form: self.some(4, lambda: self.rule(depth - 1))}
+
+    def wide_rule(self) -> dict[str, Any]:
+        """Return many leaves side by side that rarely hold, so that few of them decide."""
+
+        def rare() -> dict[str, Any]:
+            if self.random.random() < 0.5:
+                count = {"count": {"op": "eq", "value": self.one(2, 3)}}
+                return {"event": self.one("F", "G"), **self.window(), **count}
+            path = f"t{self.random.randint(0, 20)}"
+            return {"trait": path, "op": self.one("eq", "starts_with"), "value": self.one("a", "é")}
+
+        found = [rare() for _ in range(self.random.randint(30, 50))]
+        if self.random.random() < 0.5:
+            return {"any": [*found, self.leaf()]}
+        return {"all": [*({"not": leaf} for leaf in found), self.leaf()]}

@@ -16,18 +16,21 @@ import duckdb
 import pyarrow as pa
 
 from cdp.analytics.schema import CORE
+from cdp.money import minor_digits
 from cdp.segments.compile import Compiled, compile_aggregate, compile_rule
 from cdp.segments.evaluate import (
     ConsentFact,
     EventFact,
+    OrderFact,
     PersonFacts,
     TraitFact,
 )
+from cdp.segments.evaluate_orders import make_order_fact
 from cdp.segments.rules import EventCount, EventFigure, Rule
 
 TABLES = (
-    "events", "nodes", "node_profiles", "profiles", "node_traits", "node_consents",
-    "memberships", "tag_values",
+    "events", "nodes", "node_profiles", "profiles", "node_traits", "node_consents", "orders",
+    "order_lines", "memberships", "tag_values",
 )  # fmt: skip
 
 
@@ -51,6 +54,34 @@ class Node:
     consents: Sequence[ConsentFact] = ()
     events: Sequence[EventFact] = ()
     variant: str = ""
+    orders: Sequence[OrderRow] = ()
+
+
+@dataclass(frozen=True)
+class OrderRow:
+    """An order as it lies in the tables: amounts are minor units of its currency."""
+
+    order_id: str
+    at: datetime
+    currency: str = "CNY"
+    total: int = 0
+    """Before refunds."""
+    refunded: int = 0
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """``status``, ``store``, ``channel``."""
+    amounts: Mapping[str, int] = field(default_factory=dict)
+    """``discount``, ``tax``, ``shipping``."""
+    lines: Sequence[Mapping[str, Any]] = ()
+    """``sku``, ``name``, ``category``, ``quantity``, ``price``, ``total``."""
+
+    def fact(self) -> OrderFact:
+        """Return the order as the evaluator is told of it."""
+        columns = {
+            "order_id": self.order_id, "placed_at": self.at, "currency": self.currency, "scope": "",
+            "total": self.total - self.refunded, "refunded": self.refunded,
+            **self.texts, **self.amounts,
+        }  # fmt: skip
+        return make_order_fact(columns, self.lines, 10 ** (minor_digits(self.currency) or 0))
 
 
 def person(
@@ -58,6 +89,7 @@ def person(
     traits: Sequence[TraitFact] = (),
     consents: Sequence[ConsentFact] = (),
     events: Sequence[EventFact] = (),
+    orders: Sequence[OrderRow] = (),
     identifiers: Mapping[str, Sequence[str]] | None = None,
     tags: Mapping[str, Any] | None = None,
     segments: frozenset[str] = frozenset(),
@@ -65,7 +97,7 @@ def person(
 ) -> Person:
     """Return a person with one fact-carrying node and one more per further identifier."""
     named = [Node(kind, value) for kind, values in (identifiers or {}).items() for value in values]
-    carrier = Node("anonymous_id", "carrier", traits, consents, events, variant="shared")
+    carrier = Node("anonymous_id", "carrier", traits, consents, events, "shared", orders)
     return Person([carrier, *named], tags or {}, segments, joined_at)
 
 
@@ -80,6 +112,7 @@ def facts(someone: Person) -> PersonFacts:
         identifiers=identifiers,
         consents=[fact for node in someone.nodes for fact in node.consents],
         events=[fact for node in someone.nodes for fact in node.events],
+        orders=[order.fact() for node in someone.nodes for order in node.orders],
         tags=someone.tags,
         segments=someone.segments,
         joined_at=someone.joined_at,
@@ -140,6 +173,24 @@ def _add_node(
                 event.at, event.at, _json(event.properties), "{}", None,
             )
         )  # fmt: skip
+    for order in node.orders:
+        _add_order(rows, node_id, order)
+
+
+def _add_order(rows: dict[str, list[tuple[Any, ...]]], node_id: int, order: OrderRow) -> None:
+    order_no = len(rows["orders"]) + 1
+    status, store, channel = (order.texts.get(name) for name in ("status", "store", "channel"))
+    rows["orders"].append(
+        (
+            order_no, "", order.order_id, node_id, status, order.currency, order.total,
+            order.refunded, order.total - order.refunded, store, channel, order.at, order.at,
+            _json(dict(order.amounts)),
+        )
+    )  # fmt: skip
+    for position, line in enumerate(order.lines, 1):
+        texts = (line.get(name) for name in ("sku", "name", "category"))
+        numbers = (line.get(name) for name in ("quantity", "price", "total"))
+        rows["order_lines"].append((order_no, position, *texts, *numbers))
 
 
 def _json(value: object) -> str:

@@ -77,7 +77,6 @@ EVENT = {"event": "E"}
          "/rule/sequence/0/after"),
         ({"sequence": [EVENT, {**EVENT, "after": {"max": 1}}]}, "bad_value",
          "/rule/sequence/1/after/max"),
-        ({"orders": {}}, "not_yet_served", "/rule/orders"),
         ({"account": {"all": []}}, "not_yet_served", "/rule/account"),
     ],
 )  # fmt: skip
@@ -156,6 +155,3 @@ def test_a_tags_aggregate_needs_no_comparison_and_refuses_one() -> None:
     with pytest.raises(Unprocessable) as refused:
         parse_aggregate({"event": "E", **EQ})
     assert refused.value.details["path"] == "/definition/aggregate/op"
-    with pytest.raises(Unprocessable) as unserved:
-        parse_aggregate({"orders": {}, "aggregate": {"fn": "sum", "property": "total"}})
-    assert unserved.value.code == "not_yet_served"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple
 
+from cdp.segments.compile_orders import matching_orders
 from cdp.segments.compile_paths import json_at
+from cdp.segments.compile_scope import Scope
 from cdp.segments.compile_values import (
     Parameters,
     SqlValue,
@@ -15,41 +15,28 @@ from cdp.segments.compile_values import (
     json_scalar,
     scalar_holds,
 )
+from cdp.segments.order_fields import find_type
 from cdp.segments.rules import (
     NUMBER_FUNCTIONS,
     Comparison,
     EventFigure,
     Events,
+    Orders,
     Path,
-    Window,
 )
-from cdp.segments.windows import bounds
 
 # Sums add decimals exactly to nine places, so that neither the order of rows nor the number of
 # threads decides at a threshold. Numbers that do not fit (1e18 and more) are added as doubles.
 _DECIMAL = "DECIMAL(27, 9)"
+_TIME = 'e."at"'
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Earliest to latest among equal times; the last two only make the choice unambiguous.
 _ORDER = '("at", message_id, source_id)'
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What a statement is evaluated over: an instant, a default zone, and all profiles or those
-    in the relation ``scope(profile_no)``."""
-
-    now: datetime
-    timezone: str
-    is_restricted: bool
-
-    def owners(self) -> str:
-        """Return the relation that says whose a node's facts are, by their time."""
-        restriction = " SEMI JOIN scope USING (profile_no)" if self.is_restricted else ""
-        return f"(SELECT node_id, since, until, profile_no FROM core.node_profiles{restriction})"
-
-
 class Figure(NamedTuple):
-    """Profiles with a figure: ``SELECT profile_no, value``; ``value`` is a number or JSON text."""
+    """Profiles with a figure: ``SELECT profile_no, value[, currency]``; ``value`` is a number or
+    JSON text, ``currency`` there when it is an amount of orders."""
 
     sql: str
     is_number: bool
@@ -87,7 +74,7 @@ def matching_events(
         f"FROM core.events e JOIN {scope.owners()} o "
         f'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until '
         f"WHERE e.event = {parameters.add(events.name)} "
-        f"AND {_in_window(events.within, scope, parameters)}"
+        f"AND {scope.in_window(_TIME, events.within, parameters)}"
     )
     if not tests:
         return rows
@@ -97,23 +84,31 @@ def matching_events(
     return f"SELECT {columns} FROM ({rows}) WHERE {' AND '.join(tests)}"
 
 
-def _in_window(window: Window | None, scope: Scope, parameters: Parameters) -> str:
-    stretch = bounds(window, scope.now, scope.timezone)
-    tests = []
-    if stretch.start is not None:
-        sign = ">=" if stretch.start_is_inside else ">"
-        tests.append(f'e."at" {sign} {parameters.add(stretch.start)}')
-    sign = "<=" if stretch.end_is_inside else "<"
-    tests.append(f'e."at" {sign} {parameters.add(stretch.end)}')
-    return " AND ".join(tests)
+def matching(
+    events: Events | Orders,
+    scope: Scope,
+    parameters: Parameters,
+    path: Path | None = None,
+    *,
+    present: bool = False,
+) -> str:
+    """Return the events or orders meant, with the columns that both have."""
+    if isinstance(events, Orders):
+        return matching_orders(events, scope, parameters, path, present=present)
+    return matching_events(events, scope, parameters, path, present=present)
 
 
 def counted(
-    events: Events, comparison: Comparison, scope: Scope, parameters: Parameters, *, negated: bool
+    events: Events | Orders,
+    comparison: Comparison,
+    scope: Scope,
+    parameters: Parameters,
+    *,
+    negated: bool,
 ) -> str:
-    """Return the profiles with matching events whose number satisfies (``negated``: does not)."""
+    """Return the profiles with events or orders whose number satisfies (``negated``: does not)."""
     test = scalar_holds(SqlValue(number="count(*)"), comparison, scope.now, parameters)
-    rows = matching_events(events, scope, parameters)
+    rows = matching(events, scope, parameters)
     verdict = f"NOT {test}" if negated else test
     return f"SELECT profile_no FROM ({rows}) GROUP BY profile_no HAVING {verdict}"
 
@@ -123,31 +118,53 @@ def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Fig
     if rule.function in ("days_since_last", "days_since_first"):
         return _elapsed(rule, scope, parameters)
     picks_one = rule.function in ("first", "last")
-    rows = matching_events(rule.events, scope, parameters, rule.path, present=picks_one)
+    is_money = isinstance(rule.events, Orders) and find_type(rule.path) == "money"
+    adds_up = rule.function in NUMBER_FUNCTIONS
+    present = picks_one or (is_money and adds_up)
+    rows = matching(rule.events, scope, parameters, rule.path, present=present)
     if picks_one:
         pick = "arg_min" if rule.function == "first" else "arg_max"
-        return Figure(_grouped(f"{pick}(value, {_ORDER})", rows), is_number=False)
+        currency = f"{pick}(currency, {_ORDER})" if is_money else ""
+        return Figure(_grouped(f"{pick}(value, {_ORDER})", rows, currency), is_number=False)
     if rule.function == "most_frequent":
         return Figure(_most_frequent(rows), is_number=False)
     if rule.function == "count_distinct":
         keys = _keyed_elements(rows)
         return Figure(_grouped("count(DISTINCT key)", keys), is_number=True)
-    assert rule.function in NUMBER_FUNCTIONS
-    return Figure(_number_figure(rule.function, rows, parameters), is_number=True)
+    assert adds_up
+    if is_money:
+        rows = _of_one_currency(rows, rule.currency, parameters)
+    currency = "any_value(currency)" if is_money else ""
+    return Figure(_number_figure(rule.function, rows, parameters, currency), is_number=True)
 
 
-def _grouped(expression: str, rows: str) -> str:
-    return f"SELECT profile_no, {expression} AS value FROM ({rows}) GROUP BY profile_no"
+def _of_one_currency(rows: str, wanted: str | None, parameters: Parameters) -> str:
+    """Return the rows of profiles whose rows are in one currency: the one ``wanted``, if any.
+
+    Without a rate table only amounts in that very currency can be converted into it.
+    """
+    test = "count(DISTINCT currency) = 1"
+    if wanted is not None:
+        test = f"bool_and(currency = {parameters.add(wanted)})"
+    return (
+        f"SELECT * FROM ({rows}) SEMI JOIN "
+        f"(SELECT profile_no FROM ({rows}) GROUP BY profile_no HAVING {test}) USING (profile_no)"
+    )
+
+
+def _grouped(expression: str, rows: str, currency: str = "") -> str:
+    more = f", {currency} AS currency" if currency else ""
+    return f"SELECT profile_no, {expression} AS value{more} FROM ({rows}) GROUP BY profile_no"
 
 
 def _elapsed(rule: EventFigure, scope: Scope, parameters: Parameters) -> Figure:
     pick = "max" if rule.function == "days_since_last" else "min"
     now = f"epoch_us({parameters.add(scope.now)})"
     days = f'({now} - epoch_us({pick}("at"))) // {_MICROSECONDS_A_DAY}'
-    return Figure(_grouped(days, matching_events(rule.events, scope, parameters)), is_number=True)
+    return Figure(_grouped(days, matching(rule.events, scope, parameters)), is_number=True)
 
 
-def _number_figure(function: str, rows: str, parameters: Parameters) -> str:
+def _number_figure(function: str, rows: str, parameters: Parameters, currency: str) -> str:
     """Sum, avg, min, max per profile over the numbers, those in lists included."""
 
     def per_event(read: Callable[[str], str], fold: str) -> str:
@@ -166,7 +183,7 @@ def _number_figure(function: str, rows: str, parameters: Parameters) -> str:
         figure = f"coalesce({small} + {large}, {small}, {large})"
     if function == "avg":
         figure = f"{figure} / sum({per_event(_one_if_number, 'sum')})"
-    return f"SELECT profile_no, value FROM ({_grouped(figure, rows)}) WHERE value IS NOT NULL"
+    return f"SELECT * FROM ({_grouped(figure, rows, currency)}) WHERE value IS NOT NULL"
 
 
 def _number(value: str) -> str:

@@ -8,80 +8,83 @@ about (``not_exists``, "fewer than three orders"), the profiles for which it doe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 # More sets than this are combined by counting, which the planner takes flat.
 MOST_JOINED = 12
-_NOBODY = "SELECT 0::BIGINT AS profile_no WHERE FALSE"
+NOBODY = "(SELECT 0::BIGINT AS profile_no WHERE FALSE)"
 
 
 class Members(NamedTuple):
-    """The profiles in the relation ``name`` (distinct ``profile_no``), or all others."""
+    """The profiles in ``relation`` (distinct; a name or a subquery), or all others."""
 
-    name: str
+    relation: str
     is_complement: bool = False
 
     def inverted(self) -> Members:
         """Return the set of the other profiles."""
-        return Members(self.name, not self.is_complement)
+        return Members(self.relation, not self.is_complement)
 
 
-@dataclass(slots=True)
-class Relations:
-    """The named subqueries (``WITH``) of a statement; equal ones are written once."""
+class Ballot(NamedTuple):
+    """Many sets in one relation: rows (``profile_no``, ``inside``), 1 for a profile that is in one
+    of the ``inside`` sets, -1 for one in a set that members must not be in."""
 
-    _names: dict[str, str] = field(default_factory=dict)
-
-    def add(self, sql: str) -> str:
-        """Return the name of the subquery ``sql``."""
-        return self._names.setdefault(sql, f"s{len(self._names) + 1}")
-
-    def prefix(self) -> str:
-        """Return the WITH clause; empty when nothing was added."""
-        parts = [f"{name} AS ({sql})" for sql, name in self._names.items()]
-        return f"WITH {', '.join(parts)} " if parts else ""
+    relation: str
+    inside: int
 
 
-def intersect(members: Sequence[Members], relations: Relations) -> Members:
+def as_members(select: str, *, is_complement: bool = False) -> Members:
+    """Return the set of the profiles that ``select`` gives."""
+    return Members(f"({select})", is_complement)
+
+
+def members_where(rows: str, test: str, absent_holds: bool) -> Members:
+    """Return the profiles whose row satisfies ``test``, and those without one if the absent do."""
+    wanted = f"NOT {test}" if absent_holds else test
+    select = f"SELECT profile_no FROM ({rows}) WHERE {wanted}"
+    return as_members(select, is_complement=absent_holds)
+
+
+def intersect(members: Sequence[Members], ballots: Sequence[Ballot] = ()) -> Members:
     """Return the profiles that are in every set; all profiles when there is no set."""
-    inside = list(dict.fromkeys(m.name for m in members if not m.is_complement))
-    outside = list(dict.fromkeys(m.name for m in members if m.is_complement))
-    nobody = relations.add(_NOBODY)
-    if nobody in inside or not set(inside).isdisjoint(outside):
-        return Members(nobody)
-    outside = [name for name in outside if name != nobody]
+    inside = list(dict.fromkeys(m.relation for m in members if not m.is_complement))
+    outside = list(dict.fromkeys(m.relation for m in members if m.is_complement))
+    if NOBODY in inside or not set(inside).isdisjoint(outside):
+        return Members(NOBODY)
+    outside = [relation for relation in outside if relation != NOBODY]
+    if ballots or len(inside) + len(outside) > MOST_JOINED:
+        return _counted(inside, outside, ballots)
     if not inside:
-        return Members(_union(outside, relations), is_complement=True)
+        return Members(_union(outside), is_complement=True)
     if len(inside) == 1 and not outside:
         return Members(inside[0])
-    if len(inside) + len(outside) > MOST_JOINED:
-        return Members(_counted(inside, outside, relations))
-    joins = [f"SEMI JOIN {name} USING (profile_no)" for name in inside[1:]]
-    joins += [f"ANTI JOIN {name} USING (profile_no)" for name in outside]
-    return Members(relations.add(f"SELECT profile_no FROM {inside[0]} {' '.join(joins)}"))
+    joins = [f"SEMI JOIN {relation} USING (profile_no)" for relation in inside[1:]]
+    joins += [f"ANTI JOIN {relation} USING (profile_no)" for relation in outside]
+    return as_members(f"SELECT profile_no FROM {inside[0]} {' '.join(joins)}")
 
 
-def unite(members: Sequence[Members], relations: Relations) -> Members:
-    """Return the profiles that are in at least one set; none when there is no set."""
-    return intersect([m.inverted() for m in members], relations).inverted()
+def _union(relations: list[str]) -> str:
+    if not relations:
+        return NOBODY
+    if len(relations) == 1:
+        return relations[0]
+    stacked = _stacked([f"SELECT profile_no FROM {relation}" for relation in relations])
+    return f"(SELECT DISTINCT profile_no FROM ({stacked}))"
 
 
-def _union(names: list[str], relations: Relations) -> str:
-    if not names:
-        return relations.add(_NOBODY)
-    if len(names) == 1:
-        return names[0]
-    stacked = _stacked([f"SELECT profile_no FROM {name}" for name in names])
-    return relations.add(f"SELECT DISTINCT profile_no FROM ({stacked})")
-
-
-def _counted(inside: list[str], outside: list[str], relations: Relations) -> str:
-    rows = [f"SELECT profile_no, 1 AS inside FROM {name}" for name in inside]
-    rows += [f"SELECT profile_no, -1 AS inside FROM {name}" for name in outside]
-    return relations.add(
+def _counted(inside: list[str], outside: list[str], ballots: Sequence[Ballot]) -> Members:
+    """Intersect by counting rows: as many 1 as there are inside sets, and no -1."""
+    rows = [f"SELECT profile_no, 1 AS inside FROM {relation}" for relation in inside]
+    rows += [f"SELECT profile_no, -1 AS inside FROM {relation}" for relation in outside]
+    rows += [f"SELECT profile_no, inside FROM {ballot.relation}" for ballot in ballots]
+    wanted = len(inside) + sum(ballot.inside for ballot in ballots)
+    if wanted == 0:
+        distinct = f"SELECT DISTINCT profile_no FROM ({_stacked(rows)})"
+        return as_members(distinct, is_complement=True)
+    return as_members(
         f"SELECT profile_no FROM ({_stacked(rows)}) GROUP BY profile_no "
-        f"HAVING sum(inside) = {len(inside)} AND min(inside) = 1"
+        f"HAVING sum(inside) = {wanted} AND min(inside) = 1"
     )
 
 

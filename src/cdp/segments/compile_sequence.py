@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from cdp.segments.compile_events import Scope, matching_events
+from cdp.segments.compile_events import matching_events
+from cdp.segments.compile_members import Members, as_members
+from cdp.segments.compile_scope import Scope
 from cdp.segments.compile_values import Parameters
 from cdp.segments.rules import Duration, Sequence, Step, Window
 from cdp.segments.times import exact_length, months_of
 
 
-def sequence_members(rule: Sequence, scope: Scope, parameters: Parameters) -> str:
+def sequence_members(rule: Sequence, scope: Scope, parameters: Parameters) -> Members:
     """Return the profiles for which some choice of events fits the sequence."""
     ends = _times(rule.steps[0], rule.within, scope, parameters)
     for step in rule.steps[1:]:
         ends = _next_ends(ends, step, rule.within, scope, parameters)
-    return f"SELECT DISTINCT profile_no FROM ({ends})"
+    return as_members(f"SELECT DISTINCT profile_no FROM ({ends})")
 
 
 def _times(step: Step, within: Window | None, scope: Scope, parameters: Parameters) -> str:

@@ -20,6 +20,12 @@ from cdp.segments.evaluate_events import (
     matching_events,
     sequence_times,
 )
+from cdp.segments.evaluate_orders import (
+    OrderFact,
+    amount_holds,
+    matching_orders,
+    order_figure,
+)
 from cdp.segments.evaluate_values import Search, scalar_holds, value_holds
 from cdp.segments.paths import value_at
 from cdp.segments.rules import (
@@ -29,9 +35,11 @@ from cdp.segments.rules import (
     Consent,
     EventCount,
     EventFigure,
+    Events,
     HasIdentifier,
     InSegment,
     Not,
+    Orders,
     Rule,
     Tag,
     Trait,
@@ -39,7 +47,7 @@ from cdp.segments.rules import (
 from cdp.segments.rules import Sequence as SequenceRule
 
 __all__ = [
-    "ConsentFact", "EventFact", "PersonFacts", "TraitFact",
+    "ConsentFact", "EventFact", "OrderFact", "PersonFacts", "TraitFact",
     "aggregate_value", "evaluate", "explain",
 ]  # fmt: skip
 
@@ -74,6 +82,7 @@ class PersonFacts:
     identifiers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     consents: Sequence[ConsentFact] = ()
     events: Sequence[EventFact] = ()
+    orders: Sequence[OrderFact] = ()
     tags: Mapping[str, Any] = field(default_factory=dict)
     segments: frozenset[str] = frozenset()
     joined_at: datetime | None = None
@@ -174,14 +183,11 @@ def _leaf(rule: Rule, person: PersonFacts, moment: Moment) -> Verdict:
             stated = None if granted is None else "granted" if granted else "denied"
             return Verdict(granted is wanted, stated)
         case EventCount(events=events, comparison=count):
-            number = len(matching_events(events, person.events, moment))
+            number = _count(events, person, moment)
             holds = scalar_holds(number, count or AT_LEAST_ONE, moment.now, moment.search)
             return Verdict(holds, number)
-        case EventFigure(comparison=wanted_figure):
-            figure = figure_of(rule, person.events, moment)
-            if wanted_figure is None:
-                return Verdict(figure is not None, figure)
-            return _compared(figure, wanted_figure, moment)
+        case EventFigure():
+            return _figure(rule, person, moment)
         case SequenceRule():
             times = sequence_times(rule, person.events, moment)
             shown = None if times is None else [format_time(time) for time in times]
@@ -194,6 +200,23 @@ def _leaf(rule: Rule, person: PersonFacts, moment: Moment) -> Verdict:
 
 def _compared(value: object, comparison: Comparison, moment: Moment) -> Verdict:
     return Verdict(value_holds(value, comparison, moment.now, moment.search), value)
+
+
+def _count(events: Events | Orders, person: PersonFacts, moment: Moment) -> int:
+    if isinstance(events, Orders):
+        return len(matching_orders(events, person.orders, moment))
+    return len(matching_events(events, person.events, moment))
+
+
+def _figure(rule: EventFigure, person: PersonFacts, moment: Moment) -> Verdict:
+    currency = None
+    if isinstance(rule.events, Orders):
+        figure, currency = order_figure(rule, person.orders, moment)
+    else:
+        figure = figure_of(rule, person.events, moment)
+    if rule.comparison is None:
+        return Verdict(figure is not None, figure)
+    return Verdict(amount_holds(figure, rule.comparison, currency, moment), figure)
 
 
 def _trait(person: PersonFacts, name: str, now: datetime) -> object:

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 from cdp.segments.evaluate_values import Search, as_double, is_number, value_holds
 from cdp.segments.paths import elements, value_at
-from cdp.segments.rules import EventFigure, Events, Function, Sequence, Step, Window
+from cdp.segments.rules import (
+    ELAPSED_FUNCTIONS,
+    EventFigure,
+    Events,
+    Function,
+    Sequence,
+    Step,
+    Window,
+)
 from cdp.segments.times import step_back
 from cdp.segments.windows import bounds
 
@@ -65,18 +73,24 @@ def matching_events(events: Events, facts: Iterable[EventFact], moment: Moment) 
 
 
 def figure_of(rule: EventFigure, facts: Iterable[EventFact], moment: Moment) -> object:
-    """Return the figure as a JSON value, ``None`` when absent."""
+    """Return the figure over events as a JSON value, ``None`` when absent."""
+    assert isinstance(rule.events, Events)
     found = matching_events(rule.events, facts, moment)
-    if rule.function in ("days_since_last", "days_since_first"):
-        if not found:
-            return None
-        fact = found[-1 if rule.function == "days_since_last" else 0]
-        return (moment.now - fact.at) // timedelta(days=1)
+    if rule.function in ELAPSED_FUNCTIONS:
+        return elapsed_days(rule.function, [fact.at for fact in found], moment)
     values = [value_at(fact.properties, rule.path) for fact in found]
-    return _fold(rule.function, [value for value in values if value is not None])
+    return fold_values(rule.function, [value for value in values if value is not None])
 
 
-def _fold(function: Function, values: list[object]) -> object:
+def elapsed_days(function: Function, times: list[datetime], moment: Moment) -> int | None:
+    """Return the whole days since the last or the first of ``times``, which are in order."""
+    if not times:
+        return None
+    time = times[-1 if function == "days_since_last" else 0]
+    return (moment.now - time) // timedelta(days=1)
+
+
+def fold_values(function: Function, values: list[object]) -> object:
     """Return the figure over the property's values, one per event that has it, in time order."""
     if function == "first":
         return values[0] if values else None

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cdp.segments import regex_engine
+from cdp.segments.order_fields import find_type
+from cdp.segments.parse_orders import (
+    compares_with_money,
+    read_conversion,
+    read_field,
+    read_order_comparison,
+    read_orders,
+)
 from cdp.segments.parse_values import (
     PatternCheck,
     below,
@@ -36,6 +44,7 @@ from cdp.segments.rules import (
     HasIdentifier,
     InSegment,
     Not,
+    Orders,
     Origin,
     Path,
     Rule,
@@ -50,7 +59,7 @@ FORMS = (
     "all", "any", "not", "trait", "identifier", "tag", "segment", "event", "orders",
     "sequence", "account", "consent",
 )  # fmt: skip
-NOT_YET_SERVED = frozenset({"orders", "account"})
+NOT_YET_SERVED = frozenset({"account"})
 DEEPEST = 32
 LARGEST_BYTES = 1024 * 1024
 
@@ -95,14 +104,18 @@ def parse_aggregate(
     *,
     check_pattern: PatternCheck = regex_engine.pattern_error,
 ) -> EventFigure | EventCount:
-    """Read a tag's ``aggregate``: an event rule without op and value; without ``aggregate`` the
-    number of events. Raises ``Unprocessable`` as ``parse_rule`` does."""
+    """Read a tag's ``aggregate``: an event or order rule without op and value; without
+    ``aggregate`` the number of them. Raises ``Unprocessable`` as ``parse_rule`` does."""
     figure = read_object(document, path, "an aggregate")
-    if NOT_YET_SERVED & figure.keys():
-        raise mistake("not_yet_served", "aggregates over orders are not yet served", path)
+    origin = Origin(path, figure)
+    if "orders" in figure:
+        require_keys(figure, path, ("orders",), ("within", "aggregate"))
+        orders = read_orders(figure, path, check_pattern)
+        if "aggregate" not in figure:
+            return EventCount(orders, None, origin)
+        return _read_order_figure(orders, figure, path)
     require_keys(figure, path, ("event",), ("where", "within", "aggregate"))
-    parser = _Parser(ParseContext(check_pattern=check_pattern))
-    events, origin = parser.events(figure, path), Origin(path, figure)
+    events = _Parser(ParseContext(check_pattern=check_pattern)).events(figure, path)
     if "aggregate" not in figure:
         return EventCount(events, None, origin)
     function, property_path = _read_function(figure["aggregate"], below(path, "aggregate"))
@@ -224,6 +237,25 @@ class _Parser:
         comparison = read_comparison(node, pointer, self._context.check_pattern)
         return EventFigure(events, function, path, comparison, origin)
 
+    def _orders(self, node: Mapping[str, Any], pointer: str) -> EventCount | EventFigure:
+        check_pattern = self._context.check_pattern
+        if "aggregate" not in node:
+            require_keys(node, pointer, ("orders",), ("within", "count"))
+            orders = read_orders(node, pointer, check_pattern)
+            at = below(pointer, "count")
+            count = read_count(node["count"], at) if "count" in node else None
+            return EventCount(orders, count, Origin(pointer, node))
+        if "count" in node:
+            raise mistake("two_forms", "a rule has a count or an aggregate, not both", pointer)
+        require_keys(node, pointer, ("orders", "aggregate", "op"), ("value", "within"))
+        orders = read_orders(node, pointer, check_pattern)
+        figure = _read_order_figure(orders, node, pointer)
+        kind = find_type(figure.path)
+        comparison = read_order_comparison(
+            node, pointer, check_pattern, takes_money=compares_with_money(figure.function, kind)
+        )
+        return replace(figure, comparison=comparison)
+
     def events(self, node: Mapping[str, Any], pointer: str) -> Events:
         """Read the parts that say which events are meant: event, where, within."""
         name = read_text(node["event"], below(pointer, "event"), "an event")
@@ -282,6 +314,17 @@ def _with_digits(node: Mapping[str, Any]) -> dict[str, Any]:
         return str(value) if is_whole else value
 
     return {key: digits(value) if key == "value" else value for key, value in node.items()}
+
+
+def _read_order_figure(orders: Orders, node: Mapping[str, Any], pointer: str) -> EventFigure:
+    """Read an aggregate over orders, without its comparison."""
+    at = below(pointer, "aggregate")
+    written = read_object(node["aggregate"], at, "an aggregate")
+    rest = {key: value for key, value in written.items() if key != "currency"}
+    function, path = _read_function(rest, at)
+    kind = read_field(written["property"], below(at, "property"))[1] if path else None
+    currency = read_conversion(written, at, function, kind)
+    return EventFigure(orders, function, path, None, Origin(pointer, node), currency)
 
 
 def _read_function(value: object, pointer: str) -> tuple[Function, Path]:

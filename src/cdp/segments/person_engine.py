@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from cdp.segments.evaluate import ConsentFact, EventFact, PersonFacts, TraitFact
+from cdp.segments.evaluate import ConsentFact, EventFact, OrderFact, PersonFacts, TraitFact
+from cdp.segments.evaluate_orders import make_order_fact
 
 
 class Reader(Protocol):
@@ -29,6 +30,18 @@ _CONSENTS = f"""SELECT f.purpose, f.granted, f."at", f.message_id, f.source_numb
                   FROM {_OWNED.format(table="node_consents")}"""
 _EVENTS = """SELECT event, "at", message_id, source_id, properties::VARCHAR AS properties
                FROM core.profile_events WHERE profile_no = $profile_no AND event IS NOT NULL"""
+_ORDERS = """SELECT o.order_no, o.order_id, o.scope, o.placed_at, o.status, o.currency, o.store,
+                    o.channel, o.net, o.refunded, o.document::VARCHAR AS document,
+                    coalesce(c.units, 100) AS units
+               FROM core.orders o JOIN core.node_profiles np
+                 ON np.node_id = o.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
+               LEFT JOIN core.currencies c ON c.currency = o.currency
+              WHERE np.profile_no = $profile_no"""
+_LINES = """SELECT l.order_no, l.sku, l.name, l.category, l.quantity, l.price, l.total
+              FROM core.order_lines l JOIN core.orders o USING (order_no)
+              JOIN core.node_profiles np
+                ON np.node_id = o.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
+             WHERE np.profile_no = $profile_no ORDER BY l.order_no, l.position"""
 _IDENTIFIERS = """SELECT n.type, n.value
                     FROM core.nodes n JOIN core.node_profiles np USING (node_id)
                    WHERE np.profile_no = $profile_no AND np.until = 'infinity'
@@ -73,7 +86,22 @@ def read_person_facts(reader: Reader, profile_no: int) -> PersonFacts:
             )
             for row in rows(_EVENTS)
         ],
+        orders=_read_orders(rows(_ORDERS), rows(_LINES)),
         tags={row["key"]: json.loads(row["value"]) for row in rows(_TAGS)},
         segments=frozenset(row["segment"] for row in rows(_SEGMENTS)),
         joined_at=joined[0] if joined else None,
     )
+
+
+def _read_orders(orders: list[dict[str, Any]], lines: list[dict[str, Any]]) -> list[OrderFact]:
+    lines_of: Mapping[int, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        lines_of[line.pop("order_no")].append(line)
+    return [
+        make_order_fact(
+            {**json.loads(order["document"]), **order, "total": order["net"]},
+            lines_of[order["order_no"]],
+            order["units"],
+        )
+        for order in orders
+    ]

@@ -61,6 +61,43 @@ class Comparison(NamedTuple):
     operand: Operand = None
 
 
+class Money(NamedTuple):
+    """An amount in major units of its currency: ``Money(100.0, "CNY")``."""
+
+    amount: float
+    currency: str
+
+
+class MoneyComparison(NamedTuple):
+    """A comparison in which money stands: with amounts of the same currency only."""
+
+    op: Op
+    operand: Money | tuple[Scalar | Money, ...]
+
+    def currencies(self) -> list[str]:
+        """Return the currencies named, each once."""
+        return list(dict.fromkeys(m.currency for m in self._operands() if isinstance(m, Money)))
+
+    def settle(self, currency: str | None) -> Comparison | None:
+        """Return what is compared with an amount in ``currency``; ``None``: it never holds.
+
+        Of the values of in and not_in those in another currency are passed over.
+        """
+        own = tuple(
+            each.amount if isinstance(each, Money) else each
+            for each in self._operands()
+            if not isinstance(each, Money) or each.currency == currency
+        )
+        if self.op in ("in", "not_in"):
+            return Comparison(self.op, own) if own else None
+        if len(own) != len(self._operands()):
+            return None
+        return Comparison(self.op, own if self.op == "between" else own[0])
+
+    def _operands(self) -> tuple[Scalar | Money, ...]:
+        return (self.operand,) if isinstance(self.operand, Money) else self.operand
+
+
 # ── Windows ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -174,25 +211,44 @@ class Events:
     within: Window | None = None
 
 
+class OrderCondition(NamedTuple):
+    """One condition on a field of an order, or of a line of it."""
+
+    field: str
+    comparison: Comparison | MoneyComparison
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Which orders are meant: those inside the window that meet every condition of ``where`` and,
+    where there are conditions on lines, have a line that meets all of those."""
+
+    where: tuple[OrderCondition, ...] = ()
+    line_where: tuple[OrderCondition, ...] = ()
+    within: Window | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class EventCount:
-    """How many events there are; without a comparison: at least one."""
+    """How many events or orders there are; without a comparison: at least one."""
 
-    events: Events
+    events: Events | Orders
     comparison: Comparison | None = None
     origin: Origin = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class EventFigure:
-    """A figure over events. Only as the definition of a tag it stands without a comparison."""
+    """A figure over events or orders. Only as a tag's definition it has no comparison."""
 
-    events: Events
+    events: Events | Orders
     function: Function
     path: Path
-    """The property; empty for days_since_last and days_since_first."""
-    comparison: Comparison | None
+    """The property, or the order's field; empty for days_since_last and days_since_first."""
+    comparison: Comparison | MoneyComparison | None
     origin: Origin = field(default=NOWHERE, compare=False, repr=False)
+    currency: str | None = None
+    """What amounts of orders are converted into."""
 
 
 @dataclass(frozen=True, slots=True)

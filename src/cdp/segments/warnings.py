@@ -12,6 +12,7 @@ from cdp.segments.rules import (
     EventCount,
     EventFigure,
     Events,
+    Orders,
     Rule,
     Sequence,
     Trait,
@@ -75,7 +76,7 @@ def _look(node: Rule) -> Iterator[Look]:
             yield from _look_at_events(events)
         case EventFigure(events=events, function=function, path=path, origin=origin):
             yield from _look_at_events(events)
-            if function in NUMBER_FUNCTIONS and len(path) == 1:
+            if isinstance(events, Events) and function in NUMBER_FUNCTIONS and len(path) == 1:
                 place = Place(events.name, path[0])
                 yield Look(place, frozenset({"number"}), f"{origin.pointer}/aggregate")
         case Sequence(steps=steps):
@@ -83,7 +84,9 @@ def _look(node: Rule) -> Iterator[Look]:
                 yield from _look_at_events(step.events)
 
 
-def _look_at_events(events: Events) -> Iterator[Look]:
+def _look_at_events(events: Events | Orders) -> Iterator[Look]:
+    if isinstance(events, Orders):
+        return
     for condition in events.where:
         if len(condition.path) == 1:
             place = Place(events.name, condition.path[0])

@@ -1,0 +1,154 @@
+"""What is known of people as DuckDB sets: traits, identifiers, consents, tags, segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cdp.segments.compile_members import Members, as_members, members_where
+from cdp.segments.compile_paths import json_at
+from cdp.segments.compile_scope import Scope
+from cdp.segments.compile_values import Parameters, SqlValue, json_holds, scalar_holds
+from cdp.segments.rules import (
+    ABSENT_OPS,
+    EVERY_ELEMENT_OPS,
+    Consent,
+    HasIdentifier,
+    InSegment,
+    Tag,
+    Trait,
+)
+
+# The newest of several facts: by event time, then message id; the source settles a tie.
+NEWEST = '("at", message_id, source_number)'
+
+
+def trait_members(
+    name: str,
+    rules: Sequence[tuple[Trait, bool]],
+    scope: Scope,
+    parameters: Parameters,
+) -> Members:
+    """Return the profiles whose trait ``name`` meets all ``rules`` (True: negated) at once."""
+    paths = dict.fromkeys(rule.path[1:] for rule, _ in rules)
+    columns = {path: f"v{number}" for number, path in enumerate(paths)}
+    extracted = "".join(
+        f", {json_at('t.value', path, parameters, is_object=False)} AS {column}"
+        for path, column in columns.items()
+    )
+    test, absent_holds = trait_test(rules, columns, scope, parameters)
+    tested = (
+        f'SELECT profile_no, {test} AS fits, "at", message_id, source_number FROM ('
+        f'SELECT o.profile_no, t."at", t.message_id, t.source_number{extracted} '
+        f"FROM {owned_traits(scope)} "
+        f'WHERE t.name = {parameters.add(name)} AND t."at" <= {parameters.add(scope.now)})'
+    )
+    # Nearly always all of a person's values agree; only where not, the newest is looked for.
+    verdicts = (
+        "SELECT profile_no, bool_or(fits) AS some_fit, bool_and(fits) AS all_fit "
+        f"FROM ({tested}) GROUP BY profile_no"
+    )
+    disputed = "(SELECT profile_no FROM verdicts WHERE some_fit AND NOT all_fit)"
+    return as_members(
+        f"WITH verdicts AS ({verdicts}) "
+        "SELECT profile_no FROM verdicts WHERE all_fit UNION ALL SELECT profile_no "
+        f"FROM ({tested}) SEMI JOIN {disputed} USING (profile_no) "
+        f"GROUP BY profile_no HAVING arg_max(fits, {NEWEST})",
+        is_complement=absent_holds,
+    )
+
+
+def owned_traits(scope: Scope) -> str:
+    """Return the trait values ``t`` joined with whose they are (``o``)."""
+    return (
+        f"core.node_traits t JOIN {scope.owners()} o "
+        'ON t.node_id = o.node_id AND t."at" >= o.since AND t."at" < o.until'
+    )
+
+
+def trait_test(
+    rules: Sequence[tuple[Trait, bool]],
+    columns: dict[tuple[str, ...], str],
+    scope: Scope,
+    parameters: Parameters,
+) -> tuple[str, bool]:
+    """Return the test on a trait's value, and whether the absent are members.
+
+    Where they are, the test is the opposite one: it finds those who are not members.
+    """
+    tests = []
+    for rule, is_negated in rules:
+        column = columns[rule.path[1:]]
+        test = json_holds(column, rule.comparison, scope.now, parameters)
+        tests.append(f"NOT {test}" if is_negated else test)
+    joined = f"({' AND '.join(tests)})"
+    absent_holds = all(
+        (rule.comparison.op in ABSENT_OPS) != is_negated for rule, is_negated in rules
+    )
+    return (f"(NOT {joined})" if absent_holds else joined), absent_holds
+
+
+def tag_members(rule: Tag, scope: Scope, parameters: Parameters) -> Members:
+    """Return the profiles whose tag value meets the comparison."""
+    value = json_at("value", rule.path, parameters, is_object=False)
+    rows = _known(
+        "core.tag_values",
+        f"key = {parameters.add(rule.key)}",
+        f"profile_no, {value} AS value",
+        scope,
+    )
+    test = json_holds("value", rule.comparison, scope.now, parameters)
+    return members_where(rows, test, rule.comparison.op in ABSENT_OPS)
+
+
+def segment_members(rule: InSegment, scope: Scope, parameters: Parameters) -> Members:
+    """Return the members of another segment."""
+    condition = f"segment = {parameters.add(rule.key)}"
+    return as_members(_known("core.memberships", condition, "profile_no", scope))
+
+
+def _known(table: str, condition: str, columns: str, scope: Scope) -> str:
+    """Select from a table of results, which may still name profiles that are gone."""
+    return (
+        f"SELECT {columns} FROM {table} SEMI JOIN {scope.everyone()} USING (profile_no) "
+        f"WHERE {condition}"
+    )
+
+
+def identifier_members(rule: HasIdentifier, scope: Scope, parameters: Parameters) -> Members:
+    """Return the profiles whose identifiers of one type meet the comparison, as a list does."""
+    # The profile that an identifier names now: the row that is open to the future.
+    rows = (
+        f"SELECT o.profile_no, n.value FROM core.nodes n JOIN {scope.owners()} o "
+        "ON n.node_id = o.node_id "
+        f"WHERE n.type = {parameters.add(rule.type)} AND n.variant = '' AND o.until = 'infinity'"
+    )
+    op = rule.comparison.op
+    if op in ("exists", "not_exists"):
+        select = f"SELECT DISTINCT profile_no FROM ({rows})"
+        return as_members(select, is_complement=op == "not_exists")
+    test = scalar_holds(SqlValue(text="value"), rule.comparison, scope.now, parameters)
+    if op not in EVERY_ELEMENT_OPS:
+        return as_members(f"SELECT DISTINCT profile_no FROM ({rows}) WHERE {test}")
+    tested = f"SELECT profile_no, {test} AS holds FROM ({rows})"
+    grouped = f"SELECT profile_no, bool_and(holds) AS holds FROM ({tested}) GROUP BY profile_no"
+    return members_where(grouped, "holds", op in ABSENT_OPS)
+
+
+def consent_members(rule: Consent, scope: Scope, parameters: Parameters) -> Members:
+    """Return the profiles that granted, or denied, a purpose."""
+    statements = (
+        'SELECT o.profile_no, c.granted, c."at", c.message_id, c.source_number, p.joined_at '
+        f"FROM core.node_consents c JOIN {scope.owners()} o "
+        'ON c.node_id = o.node_id AND c."at" >= o.since AND c."at" < o.until '
+        "JOIN core.profiles p ON p.profile_no = o.profile_no "
+        f"WHERE c.purpose = {parameters.add(rule.purpose)} "
+        f'AND c."at" <= {parameters.add(scope.now)}'
+    )
+    # After a merge the most restrictive statement counts until a newer one replaces them all.
+    verdict = (
+        'CASE WHEN coalesce(max("at") > any_value(joined_at), TRUE) '
+        f"THEN arg_max(granted, {NEWEST}) ELSE bool_and(granted) END"
+    )
+    rows = f"SELECT profile_no, {verdict} AS granted FROM ({statements}) GROUP BY profile_no"
+    wanted = "granted" if rule.granted else "NOT granted"
+    return as_members(f"SELECT profile_no FROM ({rows}) WHERE {wanted}")

@@ -1,0 +1,42 @@
+"""Over whom and when a statement is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cdp.segments.compile_values import Parameters
+from cdp.segments.rules import Window
+from cdp.segments.windows import bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """An instant, the zone of calendar windows that name none, and all profiles or only those in
+    the relation ``scope(profile_no)``."""
+
+    now: datetime
+    timezone: str
+    is_restricted: bool
+
+    def owners(self) -> str:
+        """Return the relation that says whose a node's facts are, by their time."""
+        return f"(SELECT node_id, since, until, profile_no FROM core.node_profiles{self._among()})"
+
+    def everyone(self) -> str:
+        """Return the relation of the profiles that are looked at."""
+        return f"(SELECT profile_no FROM core.profiles{self._among()})"
+
+    def in_window(self, time: str, window: Window | None, parameters: Parameters) -> str:
+        """Return the condition that the column ``time`` lies in ``window``, and not after now."""
+        stretch = bounds(window, self.now, self.timezone)
+        tests = []
+        if stretch.start is not None:
+            sign = ">=" if stretch.start_is_inside else ">"
+            tests.append(f"{time} {sign} {parameters.add(stretch.start)}")
+        sign = "<=" if stretch.end_is_inside else "<"
+        tests.append(f"{time} {sign} {parameters.add(stretch.end)}")
+        return " AND ".join(tests)
+
+    def _among(self) -> str:
+        return " SEMI JOIN scope USING (profile_no)" if self.is_restricted else ""

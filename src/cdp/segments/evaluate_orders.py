@@ -1,0 +1,147 @@
+"""Orders in the reference meaning: which ones count, and figures over them. Pure.
+
+Amounts are decimals in major units of the order's own currency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from cdp.segments.evaluate_events import Moment, elapsed_days, fold_values
+from cdp.segments.evaluate_values import value_holds
+from cdp.segments.order_fields import LINE, LINE_FIELDS, ORDER_FIELDS, FieldType, find_type
+from cdp.segments.rules import (
+    ELAPSED_FUNCTIONS,
+    NUMBER_FUNCTIONS,
+    Comparison,
+    EventFigure,
+    MoneyComparison,
+    OrderCondition,
+    Orders,
+    Path,
+)
+from cdp.segments.windows import bounds
+
+
+class OrderFact(NamedTuple):
+    """An order of a person as it stands; ``at`` is when it was placed."""
+
+    order_id: str
+    at: datetime
+    currency: str
+    fields: Mapping[str, Any] = {}
+    lines: Sequence[Mapping[str, Any]] = ()
+    scope: str = ""
+
+    @property
+    def place(self) -> tuple[datetime, str, str]:
+        """Its place among the person's orders: by time, then order id."""
+        return (self.at, self.order_id, self.scope)
+
+
+def make_order_fact(
+    order: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], units: float
+) -> OrderFact:
+    """Make the fact of an order from its columns, with amounts in minor units; ``total`` is net.
+
+    ``units`` is how many of these the currency's unit has.
+    """
+    return OrderFact(
+        order["order_id"],
+        order["placed_at"],
+        order["currency"],
+        _pick(order, ORDER_FIELDS, units),
+        [_pick(line, LINE_FIELDS, units) for line in lines],
+        order["scope"],
+    )
+
+
+def _pick(row: Mapping[str, Any], fields: Mapping[str, FieldType], units: float) -> dict[str, Any]:
+    return {
+        name: row[name] / units if kind == "money" else row[name]
+        for name, kind in fields.items()
+        if row.get(name) is not None
+    }
+
+
+class OrderFigure(NamedTuple):
+    """A figure as a JSON value, ``None`` when absent; and its currency, if it is an amount."""
+
+    value: object
+    currency: str | None = None
+
+
+def matching_orders(orders: Orders, facts: Iterable[OrderFact], moment: Moment) -> list[OrderFact]:
+    """Return the facts that ``orders`` means, in time order, with the lines that are meant."""
+    stretch = bounds(orders.within, moment.now, moment.timezone)
+    found = []
+    for fact in facts:
+        if not stretch.contain(fact.at):
+            continue
+        if not _all_hold(orders.where, fact.fields, fact.currency, moment):
+            continue
+        lines = [
+            line for line in fact.lines if _all_hold(orders.line_where, line, fact.currency, moment)
+        ]
+        if lines or not orders.line_where:
+            found.append(fact._replace(lines=lines))
+    return sorted(found, key=lambda fact: fact.place)
+
+
+def _all_hold(
+    conditions: Iterable[OrderCondition], fields: Mapping[str, Any], currency: str, moment: Moment
+) -> bool:
+    return all(
+        amount_holds(fields.get(condition.field), condition.comparison, currency, moment)
+        for condition in conditions
+    )
+
+
+def amount_holds(
+    value: object,
+    comparison: Comparison | MoneyComparison,
+    currency: str | None,
+    moment: Moment,
+) -> bool:
+    """Whether ``comparison`` holds for a value that is in ``currency`` if it is an amount."""
+    if isinstance(comparison, MoneyComparison):
+        settled = comparison.settle(currency)
+        if settled is None:
+            return False
+        comparison = settled
+    return value_holds(value, comparison, moment.now, moment.search)
+
+
+def order_figure(rule: EventFigure, facts: Iterable[OrderFact], moment: Moment) -> OrderFigure:
+    """Return the figure; absent too when it would add amounts of several currencies.
+
+    Without a rate table only orders in that very currency can be converted into it.
+    """
+    assert isinstance(rule.events, Orders)
+    found = matching_orders(rule.events, facts, moment)
+    if rule.function in ELAPSED_FUNCTIONS:
+        return OrderFigure(elapsed_days(rule.function, [fact.at for fact in found], moment))
+    told = [(fact.currency, _read_value(fact, rule.path)) for fact in found]
+    told = [(currency, value) for currency, value in told if value is not None]
+    value = fold_values(rule.function, [value for _, value in told])
+    if find_type(rule.path) != "money" or not told:
+        return OrderFigure(value)
+    if rule.function in ("first", "last"):
+        return OrderFigure(value, told[0 if rule.function == "first" else -1][0])
+    if rule.function not in NUMBER_FUNCTIONS:
+        return OrderFigure(value)
+    currencies = {currency for currency, _ in told}
+    wanted = {rule.currency} if rule.currency else currencies
+    if currencies != wanted or len(currencies) > 1:
+        return OrderFigure(None)
+    return OrderFigure(value, told[0][0])
+
+
+def _read_value(fact: OrderFact, path: Path) -> object:
+    """Return the order's field; of its lines' fields a list of those that are there."""
+    if path[0] != LINE:
+        return fact.fields.get(path[0])
+    values = [line[path[1]] for line in fact.lines if line.get(path[1]) is not None]
+    return values or None
