@@ -239,6 +239,15 @@ def test_every_refusal_has_code_message_and_cors(
     assert server.read_events() == []
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b"\xff\xfe{\x00"])
+def test_a_single_event_that_is_no_json_is_an_error_wherever_its_key_is(
+    server: IngestServer, client: httpx.Client, body: bytes
+) -> None:
+    for options in ({"auth": (server.write_key, "")}, {"params": {"writeKey": server.write_key}}):
+        answer = client.post("/v1/track", content=body, **options)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
+
+
 def test_another_method_is_told_which_is_right(client: httpx.Client) -> None:
     answer = client.get("/v1/batch")
     assert answer.status_code == 405

@@ -16,7 +16,7 @@ from cdp.cli.client import ApiClient, ApiRefused, name_profile, open_client
 from cdp.cli.doctor import hide_secret
 from cdp.cli.output import print_rows, read_document
 from cdp.cli.serve import read_roles
-from cdp.cli.up import describe_run
+from cdp.cli.up import describe_run, name_command
 from cdp.errors import SetupError
 from cdp.preflight import describe_url, listen
 from cdp.runtime.credentials import Credentials, write_credentials
@@ -48,6 +48,7 @@ def test_help_lists_the_commands_and_exits_0() -> None:
 def test_wrong_use_exits_2() -> None:
     assert run("fly").returncode == 2
     assert run("profile", "show", "nobody").returncode == 2
+    assert run("serve", "--role", "dance").returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -194,6 +195,30 @@ def test_the_first_call_can_be_pasted_into_a_shell() -> None:
     assert "http://127.0.0.1:8080/v1/identify" in printed
     assert "w'k:" in printed
     assert json.loads(printed[-1])["traits"]["email"] == "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("called", "path", "name"),
+    [
+        ("{bin}/cdp", "{bin}", "cdp"),
+        ("{bin}/cdp", "/nowhere", "{bin}/cdp"),
+        (".venv/bin/cdp", "/nowhere", ".venv/bin/cdp"),
+        ("/x/cdp/__main__.py", "{bin}", f"{sys.executable} -m cdp"),
+    ],
+)
+def test_the_command_is_shown_as_it_was_called(
+    called: str, path: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "cdp"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", path.format(bin=tmp_path))
+    monkeypatch.setattr(sys, "argv", [called.format(bin=tmp_path), "up"])
+
+    command = name_command()
+
+    assert command == name.format(bin=tmp_path)
+    shown = describe_run(Credentials("http://x", "k", "t", "w"), "/data", command)
+    assert f"\n  {command} profile show email:ann@example.com\n" in shown
 
 
 def test_the_address_shown_is_one_that_can_be_called() -> None:

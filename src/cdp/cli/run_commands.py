@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cdp.cli.output import JsonFlag, print_json, print_record, print_rows
+from cdp.errors import SetupError
 from cdp.settings import Settings, read_settings
 
 _Parent = Annotated[int | None, typer.Option("--parent", hidden=True)]
@@ -44,7 +45,11 @@ def _serve(
     """Serve HTTP: take events (ingest), answer questions (api), or both."""
     from cdp.cli.serve import read_roles, run_server
 
-    run_server(read_settings(), read_roles(role), listen_fd=listen_fd, parent=parent)
+    try:
+        roles = read_roles(role)
+    except SetupError as error:
+        raise typer.BadParameter(str(error), param_hint="--role") from error
+    run_server(read_settings(), roles, listen_fd=listen_fd, parent=parent)
 
 
 def _worker(parent: _Parent = None) -> None:

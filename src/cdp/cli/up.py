@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx
 
@@ -137,12 +139,22 @@ def _is_ready(url: str) -> bool:
 def _announcer(credentials: Credentials, run: RunFolder) -> Callable[[], None]:
     def announce() -> None:
         with suppress(OSError):
-            print(describe_run(credentials, str(run.folder)), flush=True)
+            print(describe_run(credentials, str(run.folder), name_command()), flush=True)
 
     return announce
 
 
-def describe_run(credentials: Credentials, folder: str) -> str:
+def name_command() -> str:
+    """Return how this program is called in the next terminal: as it was called in this one."""
+    called = Path(sys.argv[0])
+    if called.name != "cdp":
+        return f"{shlex.quote(sys.executable)} -m cdp"
+    found = shutil.which("cdp")
+    is_on_path = found is not None and called.exists() and os.path.samefile(found, called)
+    return "cdp" if is_on_path else shlex.quote(sys.argv[0])
+
+
+def describe_run(credentials: Credentials, folder: str, command: str = "cdp") -> str:
     """Return what a newcomer reads once everything runs: where, by which keys, a first call."""
     body = '{"userId": "42", "traits": {"email": "ann@example.com", "name": "Ann", "plan": "pro"}}'
     call = " ".join(
@@ -165,7 +177,7 @@ cdp is ready
 Post a first person, then look at them:
 
   {call}
-  cdp profile show email:ann@example.com
+  {command} profile show email:ann@example.com
 
 Keys and token are also in {folder}/{FILE_NAME}. Stop with Ctrl-C.
 """
