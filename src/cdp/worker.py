@@ -16,6 +16,7 @@ from datetime import date, timedelta
 import psycopg
 import sqlalchemy as sa
 
+from cdp.identity.apply_rules_store import apply_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
 from cdp.identity.rules_store import read_rules
@@ -28,6 +29,7 @@ from cdp.read_ahead import ReadAhead
 from cdp.read_batch import Identify, read_batch
 from cdp.runtime.clock import now
 from cdp.runtime.logs import get_logger
+from cdp.runtime.memory import collect_rarely
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
 from cdp.storage.partitions import drop_ledger_before, ensure_partitions
@@ -276,6 +278,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
             batch_events=settings.worker_batch_events,
             currency=settings.currency,
         )
+        collect_rarely()
         _log.info("worker_started", worker=worker.worker_id, log=log.name)
         for target, args in (
             (_keep_house, (settings, database, log, stop)),
@@ -291,10 +294,21 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
 
 
 def _follow_rules(database: Database, identity: IdentityStore, stop: threading.Event) -> None:
-    """Every second, look for other rules, so that also a worker without work knows them."""
+    """Every second, look for other rules, so that also a worker without work knows them, and
+
+    apply them to the people of before, unless another worker does.
+    """
     while not stop.wait(1):
-        with suppress(sa.exc.SQLAlchemyError, psycopg.Error), database.snapshot() as connection:
-            identity.look_for_rules(driver(connection))
+        with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
+            with database.snapshot() as connection:
+                identity.look_for_rules(driver(connection))
+            while not stop.is_set() and _apply_rules(database, identity.rules.country):
+                pass
+
+
+def _apply_rules(database: Database, country: str) -> bool:
+    with database.transaction() as connection:
+        return apply_next(driver(connection), country, now())
 
 
 def _keep_house(settings: Settings, database: Database, log: Log, stop: threading.Event) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from cdp.access.audit_store import record
 from cdp.errors import Conflict, NotFound, Unprocessable
 from cdp.identity import decisions_store as decisions
+from cdp.identity.apply_rules_store import release_cooled
 from cdp.identity.components_store import load_components, lock_components
 from cdp.identity.facts import LinkFact, LinkKind, Node
 from cdp.identity.find_store import PROFILE_ID_TYPE
@@ -195,6 +196,7 @@ class Hand:
         lock_components(self.conn, [row[0]])
         before = self._owners([row[0]])
         batch_id = open_batch(self.conn)
+        release_cooled(self.conn, self.rules, batch_id, self.changes, self.now, [row[0]])
         self._replay([row[0]], batch_id)
         profiles = {*before.values(), *self._owners([row[0]]).values()}
         self._tell(change, decision_id, profiles, batch_id)

@@ -32,6 +32,16 @@ def read_component_links(conn: Driver, component_ids: Iterable[int]) -> list[Lin
     return [_read_row(row) for row in rows]
 
 
+def read_links_of(conn: Driver, node_ids: Iterable[int]) -> list[LinkFact]:
+    """Return everything that was seen with some nodes. Reads the whole table."""
+    rows = conn.execute(
+        f"""SELECT {_COLUMNS} FROM links
+             WHERE node_ids && %b::bigint[] AND kind = 'seen' AND retracted_at IS NULL""",
+        (sorted(node_ids),),
+    ).fetchall()
+    return [_read_row(row) for row in rows]
+
+
 def read_all_links(conn: Driver) -> list[LinkFact]:
     """Return every link that still stands."""
     rows = conn.execute(f"SELECT {_COLUMNS} FROM links WHERE retracted_at IS NULL").fetchall()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Body, Depends, Query
 
 from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound
 from cdp.identity import by_hand_routes
+from cdp.identity.by_hand_routes import Steward
+from cdp.identity.change_rules_store import RulesVersion, change_rules, list_versions
 from cdp.identity.explain_store import Step, explain, list_changes, list_refusals, list_steps
 from cdp.identity.find_store import (
     PROFILE_ID_TYPE,
@@ -20,6 +22,7 @@ from cdp.identity.find_store import (
     find_profile,
 )
 from cdp.identity.rules import Rules
+from cdp.identity.rules_store import read_rules as read_newest
 from cdp.model import Identifier
 from cdp.runtime.clock import format_time
 from cdp.runtime.cursors import decode_cursor, encode_cursor
@@ -44,7 +47,31 @@ def create_router(
     @router.get("/v1/identity/rules")
     def get_rules(caller: Reader) -> dict[str, Any]:
         """Show the rules: identifier types, their strength, limits and blocked values."""
-        return read_rules().document()
+        with database.snapshot() as connection:
+            return read_newest(driver(connection), read_rules().country).document()
+
+    @router.put("/v1/identity/rules")
+    def put_rules(caller: Steward, body: Annotated[Any, Body()]) -> dict[str, Any]:
+        """Replace the rules. They hold at once; the people of before follow in the background."""
+        with database.transaction() as connection:
+            country = read_rules().country
+            rules = change_rules(driver(connection), body, country, caller.actor)
+        rules_changed()
+        return rules.document()
+
+    @router.get("/v1/identity/rules/versions")
+    def get_versions(
+        caller: Reader,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """List the versions of the rules, the newest first, and how far each was applied."""
+        below = decode_cursor(cursor, tuple[int])[0] if cursor else None
+        with database.snapshot() as connection:
+            found = list_versions(driver(connection), below=below, limit=limit + 1)
+        page = found[:limit]
+        following = encode_cursor((page[-1].version,)) if len(found) > limit else None
+        return {"data": [_show_version(one) for one in page], "next": following}
 
     @router.get("/v1/identity/refused")
     def get_refused(
@@ -106,6 +133,19 @@ def create_router(
         }
 
     return router
+
+
+def _show_version(one: RulesVersion) -> dict[str, Any]:
+    return {
+        "version": one.version,
+        "actor": one.actor,
+        "at": format_time(one.made_at),
+        "state": one.state,
+        "components": one.components,
+        "profiles_changed": one.profiles,
+        "applied_at": format_time(one.applied_at) if one.applied_at else None,
+        "rules": one.document,
+    }
 
 
 def _find(conn: Driver, asked: Identifier) -> tuple[FoundProfile, int]:
