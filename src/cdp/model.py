@@ -1,6 +1,7 @@
 """The words that the stages share. Data only: no I/O, no clock, no rules.
 
-Times are aware ``datetime`` values in UTC. Identifiers are already normalised.
+Times are aware ``datetime`` values in UTC. Identifiers are already normalised. What is made once
+per event is a ``msgspec.Struct``: a frozen dataclass takes ten times as long to make.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 EventType = Literal["track", "identify", "page", "screen", "group", "alias"]
 SourceType = Literal["web", "app", "server", "store", "crm", "erp", "service", "shop"]
@@ -46,13 +49,12 @@ class Source:
         return self.type in PUBLIC_SOURCE_TYPES
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One accepted call, read and normalised: what the worker works on.
 
     ``properties`` and ``context`` are strict JSON objects as UTF-8 bytes. For identify and group
     calls ``properties`` holds the traits that were sent. ``at`` is the event time after the
-    clock-skew correction; ``sent_at_raw`` is what the caller wrote, when that differs.
+    clock-skew correction; ``original_at`` is what the caller wrote, when that differs.
     """
 
     source: Source
@@ -65,15 +67,14 @@ class Event:
     """Strongest first, without duplicates; empty only for revenue without a person."""
     properties: bytes
     context: bytes
-    traits: Mapping[str, Any] = field(default_factory=dict)
+    traits: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """The person's trait changes that this call carries; ``None`` removes one."""
-    consents: Mapping[str, bool] = field(default_factory=dict)
+    consents: Mapping[str, bool] = msgspec.field(default_factory=dict)
     group_id: str | None = None
     original_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """What one event says about identity: these identifiers were seen together at this time."""
 
     identifiers: tuple[Identifier, ...]

@@ -239,5 +239,7 @@ def _count_messages(
     outcome: outcomes.Outcome,
     messages: Sequence[Event | PostedOrder],
 ) -> None:
-    for one in messages:
-        counts[one.source.source_id, outcomes.minute_of(one.received_at), outcome] += 1
+    # Few different times in a batch: the events of a request share theirs.
+    received = Counter((one.source.source_id, one.received_at) for one in messages)
+    for (source_id, received_at), number in received.items():
+        counts[source_id, outcomes.minute_of(received_at), outcome] += number

@@ -16,7 +16,6 @@ The headers say the rest:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -47,8 +46,7 @@ class RejectedLine(msgspec.Struct):
     index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedLine:
+class LoggedLine(msgspec.Struct, frozen=True, gc=False):
     """One line of a record with what its request said about it. ``ordinal`` is its line number."""
 
     source_id: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -124,22 +125,32 @@ def _copy_line(batch_id: int, ordinal: int, event: Event, node: int | None) -> b
     return b"%d\t%d\t%b\t%d\t%b\t%b\t%b\t%b\t%b\t%b\t%b\t%b\t%b\n" % (
         batch_id,
         ordinal,
-        b"\\N" if node is None else b"%d" % node,
+        _NULL if node is None else b"%d" % node,
         event.source.number,
-        _copy_text(event.message_id),
+        _escape(event.message_id.encode()),
         event.type.encode(),
-        _copy_text(event.name),
+        _copy_name(event.name),
         event.at.isoformat().encode(),
-        event.received_at.isoformat().encode(),
-        _copy_text(event.original_at),
+        _copy_time(event.received_at),
+        _NULL if event.original_at is None else _escape(event.original_at.encode()),
         _escape(event.properties),
         _escape(event.context),
-        _copy_text(event.group_id),
+        _NULL if event.group_id is None else _escape(event.group_id.encode()),
     )
 
 
-def _copy_text(text: str | None) -> bytes:
-    return b"\\N" if text is None else _escape(text.encode())
+_NULL = b"\\N"
+
+
+# Few names and times of receipt in a batch, each many times.
+@lru_cache(maxsize=4096)
+def _copy_name(text: str | None) -> bytes:
+    return _NULL if text is None else _escape(text.encode())
+
+
+@lru_cache(maxsize=256)
+def _copy_time(time: datetime) -> bytes:
+    return time.isoformat().encode()
 
 
 def _escape(value: bytes) -> bytes:

@@ -10,6 +10,10 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from cdp.storage.arrays import use_flat_lists
+
+use_flat_lists()
+
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Driver = psycopg.Connection[tuple[Any, ...]]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
@@ -15,10 +15,11 @@ from cdp.storage.partitions import week_of
 # settles races within a week, since the second of two transactions waits for the first.
 _CLAIM = """
 INSERT INTO ledger (week, message_key)
-SELECT i.week, i.message_key
-  FROM unnest(%b::date[], %b::bytea[]) AS i (week, message_key)
+SELECT %(week)b::date, i.message_key
+  FROM unnest(%(keys)b::bytea[]) AS i (message_key)
  WHERE NOT EXISTS (SELECT 1 FROM ledger l
-                    WHERE l.message_key = i.message_key AND l.week <> i.week)
+                    WHERE l.message_key = i.message_key
+                      AND (l.week < %(week)b::date OR l.week > %(week)b::date))
  ORDER BY i.message_key
     ON CONFLICT DO NOTHING
 RETURNING message_key
@@ -64,10 +65,19 @@ def claim_messages(
             first[key] = message
     if not first:
         return [], duplicates
-    weeks = [week_of(message.received_at.date()) for message in first.values()]
-    rows = connection.execute(_CLAIM, (weeks, list(first))).fetchall()
-    if len(rows) == len(first):
+    claimed = _claim(connection, first)
+    if len(claimed) == len(first):
         return list(first.values()), duplicates
-    claimed = {bytes(key) for (key,) in rows}
     duplicates.extend(message for key, message in first.items() if key not in claimed)
     return [message for key, message in first.items() if key in claimed], duplicates
+
+
+def _claim(connection: Driver, messages: Mapping[bytes, Message]) -> set[bytes]:
+    days: dict[date, list[bytes]] = {}
+    for key, message in messages.items():
+        days.setdefault(message.received_at.date(), []).append(key)
+    claimed: set[bytes] = set()
+    for day, keys in sorted(days.items()):
+        rows = connection.execute(_CLAIM, {"week": week_of(day), "keys": keys})
+        claimed.update(key for (key,) in rows.fetchall())
+    return claimed
