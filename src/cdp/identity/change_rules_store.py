@@ -34,8 +34,11 @@ class RulesVersion:
     document: dict[str, Any]
 
 
-def read_document(document: Any) -> Rules:
-    """Read a document that a caller wrote; raises ``Unprocessable`` with the place of a mistake."""
+def read_document(document: Any, within: str = "") -> Rules:
+    """Read a document that a caller wrote, in their body at the JSON Pointer ``within``.
+
+    Raises ``Unprocessable`` with the place of a mistake.
+    """
     try:
         rules = parse_rules(document)
     except ValidationError as error:
@@ -43,10 +46,12 @@ def read_document(document: Any) -> Rules:
         raise Unprocessable(
             "missing" if first["type"] == "missing" else "invalid_rules",
             str(first["msg"]).removeprefix("Value error, "),
-            path=make_pointer(first["loc"]),
+            path=within + make_pointer(first["loc"]),
         ) from error
     if rules.country not in phonenumbers.SUPPORTED_REGIONS:
-        raise Unprocessable("invalid_rules", "write two capital letters: CN, GB", path="/country")
+        raise Unprocessable(
+            "invalid_rules", "write two capital letters: CN, GB", path=f"{within}/country"
+        )
     return rules
 
 

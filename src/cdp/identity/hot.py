@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cdp.identity.facts import LinkFact, Node
 from cdp.identity.rules import Rules
@@ -13,6 +13,15 @@ def find_hot(by_id: Mapping[int, Node], links: Sequence[LinkFact], rules: Rules)
     hot = {node.node_id for node in by_id.values() if node.quarantined}
     if len(by_id) <= rules.hot_limit + 1:
         return frozenset(hot)
+    counted = count_people(by_id, links, rules)
+    hot.update(node_id for node_id, people in counted.items() if people > rules.hot_limit)
+    return frozenset(hot)
+
+
+def count_people(
+    by_id: Mapping[int, Node], links: Iterable[LinkFact], rules: Rules
+) -> dict[int, int]:
+    """Return how many people each node was seen with: of one type, the most different values."""
     seen: dict[int, dict[str, set[int]]] = {}
     for link in links:
         present = [by_id[node_id] for node_id in link.node_ids if node_id in by_id]
@@ -22,10 +31,7 @@ def find_hot(by_id: Mapping[int, Node], links: Sequence[LinkFact], rules: Rules)
                     seen.setdefault(node.node_id, {}).setdefault(other.type, set()).add(
                         other.node_id
                     )
-    for node_id, by_type in seen.items():
-        if max(map(len, by_type.values())) > rules.hot_limit:
-            hot.add(node_id)
-    return frozenset(hot)
+    return {node_id: max(map(len, by_type.values())) for node_id, by_type in seen.items()}
 
 
 def _names_person(node: Node, other: Node, rules: Rules) -> bool:

@@ -1,0 +1,120 @@
+"""Dry-runs foretell what the rules will do; hot identifiers are seen before they hurt."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from cdp.storage.database import Database
+from tests.integration.test_identity_by_hand import groups
+from tests.integration.test_identity_routes import make_client
+from tests.integration.test_identity_rules import PATH, apply_all, put
+from tests.support.identity_rows import apply, make_store, query, stored_partition
+from tests.support.identity_world import saw
+
+pytestmark = pytest.mark.anyio
+
+A, EMAIL = "user_id:a", "email:ann@x"
+PHONE = "phone:+862112345678"
+
+
+@pytest.fixture
+async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with make_client(database, "profiles:read", "identity:write", "pii:read") as client:
+        yield client
+
+
+async def _dry_run(client: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
+    document = (await client.get(PATH)).json()
+    for name, members in changes.pop("types", {}).items():
+        document["types"][name].update(members)
+    response = await client.post("/v1/identity/dry-run", json={"rules": {**document, **changes}})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def _post_couples(database: Database, count: int) -> None:
+    store = make_store()
+    for n in range(count):
+        apply(database, store, saw(f"wechat_unionid:u{n} {EMAIL}{n}", n))
+        apply(database, store, saw(f"wechat_unionid:v{n} {EMAIL}{n}", n))
+
+
+async def test_a_dry_run_counts_who_would_part_shows_some_and_changes_nothing(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    _post_couples(database, 22)
+    before = stored_partition(database)
+    told = await _dry_run(client, types={"wechat_unionid": {"unique": True}})
+    assert (told["would_part"], told["would_join"]) == (22, 0)
+    assert len(told["examples"]["part"]) == 20
+    example = told["examples"]["part"][0]
+    assert len(example["profiles"]) == 1
+    assert sorted(len(person) for person in example["people"]) == [1, 2]
+    assert stored_partition(database) == before
+    assert (await client.get(PATH)).json()["version"] == 1
+    await put(client, types={"wechat_unionid": {"unique": True}})
+    apply_all(database)
+    assert len(groups(database)) == len({str(one) for one in before.owners.values()}) + 22
+
+
+async def test_a_dry_run_counts_who_would_join(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    store = make_store()
+    for n in range(8):
+        apply(database, store, saw(f"anonymous_id:c{n} email:e{n}@x {PHONE}", n))
+    told = await _dry_run(client, hot_limit=20)
+    assert (told["would_part"], told["would_join"]) == (0, 1)
+    assert len(told["examples"]["join"][0]["profiles"]) == 9
+    assert query(database, "SELECT count(*) FROM nodes WHERE quarantined") == [(1,)]
+
+
+async def test_the_same_rules_would_change_nobody(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    _post_couples(database, 3)
+    apply(database, make_store(), saw(f"{A} anonymous_id:c", 0), saw("user_id:b anonymous_id:c", 1))
+    told = await _dry_run(client)
+    assert (told["would_part"], told["would_join"]) == (0, 0)
+    assert told["components"] == 4
+
+
+async def test_a_mistake_in_tried_rules_is_told_by_its_place(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/identity/dry-run", json={"rules": {"types": {"email": {}}}})
+    assert response.status_code == 422
+    assert response.json()["details"]["path"] == "/rules/types/email/priority"
+
+
+async def test_identifiers_seen_with_most_people_are_listed_with_those_that_are_hot(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    store = make_store()
+    for n in range(8):
+        apply(database, store, saw(f"user_id:u{n} {PHONE}", n))
+    for n in range(3):
+        apply(database, store, saw(f"user_id:w{n} device_id:till", n))
+    apply(database, store, saw(f"{A} anonymous_id:own", 1))
+    answer = (await client.get("/v1/identity/hot")).json()
+    shown = [(row["type"], row["people"], row["quarantined"]) for row in answer["data"]]
+    assert shown == [("phone", 8, True), ("device_id", 3, False)]
+    assert answer["hot_limit"] == 5
+    body = {"type": "device_id", "value": "till", "reason": "the shop's tablet"}
+    await client.post("/v1/identity/block", json=body)
+    answer = (await client.get("/v1/identity/hot")).json()
+    assert [row["blocked"] for row in answer["data"]] == [False, True]
+
+
+async def test_hot_identifiers_are_masked_for_who_may_not_see_personal_values(
+    database: Database,
+) -> None:
+    store = make_store()
+    apply(database, store, *(saw(f"user_id:u{n} {PHONE}", n) for n in range(3)))
+    async with make_client(database, "profiles:read") as blind:
+        answer = (await blind.get("/v1/identity/hot")).json()
+        assert "2345678" not in str(answer)
+        assert (await blind.post("/v1/identity/dry-run", json={})).status_code == 403
