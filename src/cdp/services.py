@@ -5,6 +5,8 @@ Stages are loaded by role: a process that only ingests never loads DuckDB.
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.open import open_log
 from cdp.log.port import Log, LogUnavailable
 from cdp.receipts import Progress
+from cdp.runtime.logs import get_logger
 from cdp.runtime.metrics import Metrics
 from cdp.runtime.recent_errors import RecentErrors
 from cdp.settings import Settings
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from cdp.analytics.feed import Feed
     from cdp.follow import Follower
     from cdp.segments.refresh import Refresher
+
+_log = get_logger(__name__)
 
 ANALYTICS_FILE = "analytics.duckdb"
 # Threads that serve requests wait for connections rather than for each other.
@@ -136,7 +141,25 @@ def open_analytics(
         time_seconds=settings.segment_time_seconds,
         normalise=rules.normalise,
     )
-    return Analytics(engine, feed, refresher, Follower(feed, refresher))
+    ender = LossWatch(engine)
+    follower = Follower(feed, refresher, after_round=lambda _: ender.look())
+    return Analytics(engine, feed, refresher, follower)
+
+
+class LossWatch:
+    """Ends this process when it has lost DuckDB's file: the next one opens or makes it anew."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._is_ending = False
+
+    def look(self) -> None:
+        """End the process in order, once, when the file is lost."""
+        if self._is_ending or not self._engine.is_lost:
+            return
+        self._is_ending = True
+        _log.error("analytics_lost", consequence="this process ends, to be started again")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _make_progress(database: Database, analytics: Analytics | None) -> Progress:

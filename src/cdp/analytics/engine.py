@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from cdp.analytics import catalogue
+from cdp.analytics.damage_engine import condemn, drop_condemned, ends_use, is_damage
 from cdp.analytics.file_engine import create_tables, open_file
 from cdp.runtime.logs import get_logger
 
@@ -56,8 +57,15 @@ class Engine:
         self._opening = threading.Lock()
         self._as_of: datetime | None = None
         self._positions: dict[str, dict[int, int]] = {}
+        self._is_lost = False
+        drop_condemned(self.path)
         self._connection = open_file(self.path, config)
-        self.recall()
+        if not self._can_recall():
+            self._connection.close()
+            drop_condemned(self.path)
+            self._is_lost = False
+            self._connection = open_file(self.path, config)
+            self.recall()
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────
 
@@ -72,12 +80,37 @@ class Engine:
     @contextmanager
     def cursor(self) -> Iterator[Duck]:
         """A connection of one's own: its statements see committed rows, without waiting."""
-        with self._opening:
-            cursor = self._connection.cursor()
         try:
-            yield cursor
-        finally:
-            cursor.close()
+            with self._opening:
+                cursor = self._connection.cursor()
+            try:
+                yield cursor
+            finally:
+                cursor.close()
+        except duckdb.Error as error:
+            self._note_failure(error)
+            raise
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file is of no more use to this process, which must be started again."""
+        return self._is_lost
+
+    def _note_failure(self, error: duckdb.Error) -> None:
+        if is_damage(error):
+            condemn(self.path, error)
+            self._is_lost = True
+        if ends_use(error):
+            self._is_lost = True
+
+    def _can_recall(self) -> bool:
+        try:
+            self.recall()
+        except duckdb.Error:
+            if not self._is_lost:
+                raise
+            return False
+        return True
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────
 
