@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from cdp.cli.client import name_profile, open_client
 from cdp.cli.output import JsonFlag, print_record, print_rows
+from cdp.money import minor_digits
 
 app = typer.Typer(help="People, by any identifier.", no_args_is_help=True)
 
@@ -59,6 +61,26 @@ def events(
     print_rows(page["data"], ["timestamp", "type", "event", "properties"], as_json=False)
 
 
+@app.command("orders")
+def orders(
+    person: Person,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what they bought, newest first, as it stands now."""
+    page = _ask(person, "/orders", limit=limit, after=after)
+    if as_json:
+        print_record(page, as_json=True)
+        return
+    rows = [
+        {**row, **{name: _as_decimal(row[name]) for name in ("total", "refunded", "net")}}
+        for row in page["data"]
+    ]
+    columns = ["placed_at", "order_id", "status", "total", "refunded", "net", "store", "channel"]
+    print_rows(rows, columns, as_json=False)
+
+
 @app.command("traits")
 def traits(
     person: Person,
@@ -86,6 +108,12 @@ def lookup(
     with open_client() as client:
         answer = client.call("POST", "/v1/profiles/lookup", body={"identifiers": wanted})
     print_rows(answer["data"], as_json=as_json)
+
+
+def _as_decimal(money: Any) -> str:
+    """Write money as people do: ``1299.00 CNY``."""
+    digits = minor_digits(money["currency"]) or 0
+    return f"{Decimal(money['amount']).scaleb(-digits)} {money['currency']}"
 
 
 def _trait_rows(answer: Any) -> list[dict[str, Any]]:
