@@ -118,6 +118,8 @@ def test_orders_reach_profile_segment_tag_and_sql_and_a_refund_takes_them_back(
         assert command.returncode == 0, command.stderr
         assert json.loads(command.stdout)["data"][0]["net"] == {"amount": 89_900, "currency": "CNY"}
 
+        assert "899.00 CNY" in program.run("profile", "orders", "email:ann@example.com").stdout
+
         (source,) = client.get("/v1/sources").json()["data"][:1]
         minutes = client.get(f"/v1/sources/{source['id']}/accounting").json()["data"]
         totals = {n: sum(m[n] for m in minutes) for n in ("stored", "duplicate", "rejected")}
