@@ -58,6 +58,13 @@ def test_keys_are_printed_and_kept_in_a_private_file(shared: Program) -> None:
         assert kept[name] in shared.output
 
 
+def test_only_this_account_may_read_what_is_known_of_people(shared: Program) -> None:
+    see_person(shared, "private")
+    kept = [path for path in shared.data_dir.iterdir() if path.name != "run.lock"]
+    assert {"analytics.duckdb", "analytics.duckdb.wal", "postgres"} <= {path.name for path in kept}
+    assert [path.name for path in kept if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+
 def test_the_first_source_is_a_server_and_the_example_page_has_a_web_source(
     shared: Program,
 ) -> None:

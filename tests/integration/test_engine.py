@@ -227,3 +227,8 @@ def test_a_checkpoint_empties_a_grown_log(engine: Engine, path: Path) -> None:
     engine.checkpoint()
     assert not wal.exists() or wal.stat().st_size < 1024 * 1024
     assert len(_segments(engine)) == 60_000
+
+
+def test_a_place_that_cannot_be_is_said_in_one_line() -> None:
+    with pytest.raises(SetupError, match="CDP_DATA_DIR"):
+        Engine(Path("/proc/nowhere/analytics.duckdb"), "256MB", 1)

@@ -39,7 +39,7 @@ def open_file(path: Path, config: Mapping[str, Any]) -> Duck:
     A file that is damaged or of another version is dropped, and that is logged: everything in it
     comes from Postgres. Raises ``SetupError`` when another process has it, or its place is wrong.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _prepare_place(path)
     try:
         connection = _connect(path, config)
     except duckdb.Error as error:
@@ -54,6 +54,18 @@ def open_file(path: Path, config: Mapping[str, Any]) -> Duck:
     for statement in _HARDEN:
         connection.execute(statement)
     return connection
+
+
+def _prepare_place(path: Path) -> None:
+    """Make the folder, and an existing file private. Raises ``SetupError`` when it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            path.chmod(0o600)
+    except OSError as error:
+        raise SetupError(
+            f"{path} cannot be written ({error.strerror}); set CDP_DATA_DIR to a folder that can"
+        ) from error
 
 
 def create_tables(duck: Duck) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,6 +45,8 @@ def run_server(
 ) -> None:
     """Serve ``roles`` until SIGTERM, on ``listen_fd`` when a supervisor hands one over."""
     configure_logs(settings.log_format, settings.log_level, process="server")
+    # DuckDB makes its write-ahead and spill files anew all the time, and people are in them.
+    os.umask(0o077)
     if parent is not None:
         follow_parent(parent)
     settings = _prepare(settings)
