@@ -13,7 +13,9 @@ import typer
 from cdp import __version__
 from cdp.cli import (
     demo_commands,
+    identity_commands,
     profile_commands,
+    rebuild_commands,
     run_commands,
     segment_commands,
     source_commands,
@@ -55,8 +57,10 @@ demo_commands.register(app)
 app.add_typer(source_commands.app, name="source")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
+app.add_typer(identity_commands.app, name="identity")
 app.add_typer(segment_commands.app, name="segment")
 app.add_typer(tag_commands.app, name="tag")
+app.add_typer(rebuild_commands.app, name="rebuild")
 
 
 def main() -> None:
