@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -27,14 +28,21 @@ class PlacedReport:
     report: Report
 
 
-_LOCK_ORDERS = """
-INSERT INTO orders (scope, order_id, status, currency, total, refunded, placed_at, updated_at,
-                    document)
-SELECT scope, order_id, '', '', 0, 0, 'infinity', 'infinity', '{}'
-  FROM unnest(%b::text[], %b::text[]) AS t (scope, order_id)
+# Most orders are new, and their row is right at once. Any other row is only locked by this: what
+# it is to become depends on reports that may be read when the lock is held, and not before.
+_CLAIM_ORDERS = """
+INSERT INTO orders (scope, order_id, node_id, status, currency, total, refunded, placed_at,
+                    updated_at, store, channel, document)
+SELECT scope, order_id, node_id, status, currency, total, refunded, placed_at, updated_at, store,
+       channel, document::json
+  FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::bigint[],
+              %b::bigint[], %b::timestamptz[], %b::timestamptz[], %b::text[], %b::text[],
+              %b::text[])
+       AS t (scope, order_id, node_id, status, currency, total, refunded, placed_at, updated_at,
+             store, channel, document)
  ORDER BY 1, 2
     ON CONFLICT (scope, order_id) DO UPDATE SET status = orders.status
-RETURNING order_no, scope, order_id
+RETURNING order_no, xmax = 0
 """
 
 _ADD_REPORTS = """
@@ -64,6 +72,9 @@ UPDATE orders AS o
  WHERE o.order_no = t.order_no
 """
 
+_Told = list[tuple[int | None, Report]]
+"""Reports of one order with the buyers they name."""
+
 
 def write_reports(
     connection: Driver, placed: Sequence[PlacedReport], default_currency: str
@@ -75,9 +86,16 @@ def write_reports(
     """
     if not placed:
         return set()
-    keys = sorted({(p.scope, p.report.order_id) for p in placed})
-    locked = connection.execute(
-        _LOCK_ORDERS, ([scope for scope, _ in keys], [order_id for _, order_id in keys])
+    told: dict[tuple[str, str], _Told] = {}
+    for one in placed:
+        told.setdefault((one.scope, one.report.order_id), []).append((one.node_id, one.report))
+    rows = connection.execute(
+        _CLAIM_ORDERS,
+        (
+            [scope for scope, _ in told],
+            [order_id for _, order_id in told],
+            *_list_columns(told.values(), default_currency),
+        ),
     ).fetchall()
     connection.execute(
         _ADD_REPORTS,
@@ -90,36 +108,38 @@ def write_reports(
             [_encode(p.report).decode() for p in placed],
         ),
     )
-    numbers = [int(row[0]) for row in locked]
-    told: dict[int, list[tuple[int | None, Report]]] = {number: [] for number in numbers}
+    _fold_known(connection, [number for number, is_new in rows if not is_new], default_currency)
+    return {int(number) for number, _ in rows}
+
+
+def _fold_known(connection: Driver, numbers: list[int], default_currency: str) -> None:
+    """Fold orders that were there before, from all their reports."""
+    if not numbers:
+        return
+    told: dict[int, _Told] = {number: [] for number in numbers}
     for number, node_id, report in connection.execute(_READ_REPORTS, (numbers,)):
         told[number].append((node_id, _decode_report(report)))
-    _write_orders(connection, told, default_currency)
-    return set(numbers)
+    connection.execute(_WRITE_ORDERS, (list(told), *_list_columns(told.values(), default_currency)))
 
 
-def _write_orders(
-    connection: Driver, told: dict[int, list[tuple[int | None, Report]]], default_currency: str
-) -> None:
-    rows: list[tuple[int, int | None, Order]] = [
-        (number, find_buyer(reports), fold_reports((r for _, r in reports), default_currency))
-        for number, reports in told.items()
-    ]
-    connection.execute(
-        _WRITE_ORDERS,
-        (
-            [number for number, _, _ in rows],
-            [node_id for _, node_id, _ in rows],
-            [order.status for _, _, order in rows],
-            [order.currency for _, _, order in rows],
-            [order.total for _, _, order in rows],
-            [order.refunded for _, _, order in rows],
-            [order.placed_at for _, _, order in rows],
-            [order.updated_at for _, _, order in rows],
-            [order.store for _, _, order in rows],
-            [order.channel for _, _, order in rows],
-            [_encode(order).decode() for _, _, order in rows],
-        ),
+def _list_columns(told: Iterable[_Told], default_currency: str) -> tuple[list[Any], ...]:
+    """Return what the orders come to, column by column."""
+    buyers: list[int | None] = []
+    orders: list[Order] = []
+    for reports in told:
+        buyers.append(find_buyer(reports))
+        orders.append(fold_reports((report for _, report in reports), default_currency))
+    return (
+        buyers,
+        [order.status for order in orders],
+        [order.currency for order in orders],
+        [order.total for order in orders],
+        [order.refunded for order in orders],
+        [order.placed_at for order in orders],
+        [order.updated_at for order in orders],
+        [order.store for order in orders],
+        [order.channel for order in orders],
+        [_encode(order).decode() for order in orders],
     )
 
 
