@@ -15,6 +15,7 @@ import typer
 from cdp.cli.client import ApiClient, ApiRefused, name_profile, open_client
 from cdp.cli.doctor import hide_secret
 from cdp.cli.output import print_rows, read_document
+from cdp.cli.segment_commands import read_changes
 from cdp.cli.serve import read_roles
 from cdp.cli.up import describe_run, name_command
 from cdp.errors import SetupError
@@ -163,6 +164,22 @@ def test_pages_are_followed_to_the_end() -> None:
 
     with ApiClient("http://cdp.test", "t", transport=httpx.MockTransport(answer)) as client:
         assert [row["n"] for row in client.pages("/v1/things")] == [1, 2, 3]
+
+
+def test_changes_are_followed_to_their_end_or_to_a_limit() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        start, size = int(request.url.params.get("since", 0)), int(request.url.params["limit"])
+        rows = [{"n": n} for n in range(start, min(start + size, 2300))]
+        return httpx.Response(200, json={"data": rows, "next": str(start + len(rows))})
+
+    with ApiClient("http://cdp.test", "t", transport=httpx.MockTransport(answer)) as client:
+        everything = read_changes(client, "vip", None, None)
+        some = read_changes(client, "vip", "10", 1500)
+    assert ([row["n"] for row in everything["data"]], everything["next"]) == (
+        [*range(2300)],
+        "2300",
+    )
+    assert ([row["n"] for row in some["data"]], some["next"]) == ([*range(10, 1510)], "1510")
 
 
 def test_cells_are_shown_as_they_are_not_as_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdp.cli.client import name_profile, open_client, raise_for_refusal
+from cdp.cli.client import ApiClient, name_profile, open_client, raise_for_refusal
 from cdp.cli.output import (
     JsonFlag,
     error_console,
@@ -21,6 +21,8 @@ app = typer.Typer(help="Segments: rules and who is in them.", no_args_is_help=Tr
 
 Key = Annotated[str, typer.Argument(metavar="KEY")]
 RuleOption = Annotated[str, typer.Option("--rule", help="The rule as JSON, @file or -.")]
+
+_PAGE = 1000
 
 
 @app.command("list")
@@ -105,18 +107,33 @@ def list_members(
 def list_changes(
     key: Key,
     since: Annotated[str | None, typer.Option(help="The `next` of the last answer.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show who entered and left, in order; `next` continues where this ends."""
+    """Show who entered and left, all of it unless limited; `next` continues where this ends."""
     with open_client() as client:
-        params = {"since": since, "limit": limit}
-        page = client.call("GET", f"/v1/segments/{key}/changes", params=params)
+        answer = read_changes(client, key, since, limit)
     if as_json:
-        print_json(page)
+        print_json(answer)
         return
-    print_rows(page["data"], as_json=False)
-    error_console().print(f"continue with --since {page['next']}", style="dim")
+    print_rows(answer["data"], as_json=False)
+    error_console().print(f"continue with --since {answer['next']}", style="dim")
+
+
+def read_changes(
+    client: ApiClient, key: str, since: str | None, limit: int | None
+) -> dict[str, Any]:
+    """Return the changes after ``since``, up to ``limit`` of them, in the shape of one page."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        size = min(_PAGE, limit - len(rows)) if limit is not None else _PAGE
+        params = {"since": since, "limit": size}
+        page: dict[str, Any] = client.call("GET", f"/v1/segments/{key}/changes", params=params)
+        rows += page["data"]
+        since = page["next"]
+        # `next` is given at the end too; what ends is a page that is not full.
+        if len(page["data"]) < size or len(rows) == limit:
+            return {**page, "data": rows}
 
 
 @app.command("why")
