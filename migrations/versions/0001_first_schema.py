@@ -131,6 +131,13 @@ def upgrade() -> None:
         postgresql_partition_by="RANGE (received_at)",
     )
     op.create_index(op.f("ix_events_node_id_at"), "events", ["node_id", "at"], unique=False)
+    op.create_index(
+        op.f("ix_events_node_id_group_id"),
+        "events",
+        ["node_id", "group_id"],
+        unique=False,
+        postgresql_where=sa.text("type = 'group'"),
+    )
     op.create_table(
         "ledger",
         sa.Column("week", sa.Date(), nullable=False),
@@ -641,6 +648,11 @@ def downgrade() -> None:
     op.drop_table("identity_decisions")
     op.drop_table("component_locks")
     op.drop_table("ledger")
+    op.drop_index(
+        op.f("ix_events_node_id_group_id"),
+        table_name="events",
+        postgresql_where=sa.text("type = 'group'"),
+    )
     op.drop_index(op.f("ix_events_node_id_at"), table_name="events")
     op.drop_table("events")
     op.drop_table("dead_letters")

@@ -143,6 +143,7 @@ async def test_a_profile_is_shown_with_all_that_is_known(
             },
         ],
         "traits": {"email": "ann@example.com", "name": "安妮", "plan": "pro"},
+        "accounts": [],
         "first_seen": "2026-03-01T08:00:00.000Z",
         "last_seen": "2026-03-01T17:00:00.000Z",
         "events": 4,
@@ -494,6 +495,30 @@ async def test_first_and_last_touch_are_the_visits_that_something_brought(
     assert first["source"] is None
     assert (last["message_id"], last["source"], last["campaign"]) == ("m3", "wechat", "spring")
     assert last["at"] == format_time(hour(3))
+
+
+async def test_group_calls_make_a_person_a_member_of_accounts(
+    client: httpx.AsyncClient, writer: Writer
+) -> None:
+    visitor = _make_ann(writer)
+    for number, account in enumerate(("华为", "acme", "acme", None)):
+        writer.add_event(visitor, hour(number), f"m{number}", kind="group", group=account)
+    writer.add_event(visitor, hour(5), "m5", kind="track", group="no member")
+    writer.add_event(visitor, now() + timedelta(hours=1), "m6", kind="group", group="not yet")
+    accounts = [{"account_id": name, "role": None} for name in ("acme", "华为")]
+    shown = (await client.get("/v1/profiles/user_id:42")).json()
+    assert shown["accounts"] == accounts
+    listed = (await client.get("/v1/profiles/user_id:42/accounts")).json()
+    assert listed == {"data": accounts, "next": None}
+
+
+async def test_a_plus_sign_in_a_time_need_not_be_encoded(
+    client: httpx.AsyncClient, writer: Writer
+) -> None:
+    visitor = _make_ann(writer)
+    writer.add_event(visitor, hour(1), "m1", name="Seen")
+    path = "/v1/profiles/user_id:42/events?from=2026-03-01T00:00:00+08:00"
+    assert len((await client.get(path)).json()["data"]) == 1
 
 
 async def test_a_refused_claim_is_shown_on_the_contact(

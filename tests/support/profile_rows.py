@@ -134,14 +134,15 @@ class Writer:
         properties: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         source: int = 0,
+        group: str | None = None,
     ) -> None:
         """Append an event to a node's timeline; counters stay as they are."""
         self._ordinal += 1
         self.execute(
             """INSERT INTO events (batch_id, ordinal, node_id, source_number, message_id, type,
-                                   name, at, received_at, properties, context)
+                                   name, at, received_at, properties, context, group_id)
                VALUES (1, %(ordinal)s, %(node)s, %(source)s, %(message)s, %(kind)s, %(name)s,
-                       %(at)s, %(received)s, %(properties)s, %(context)s)""",
+                       %(at)s, %(received)s, %(properties)s, %(context)s, %(group)s)""",
             {
                 "ordinal": self._ordinal,
                 "node": node,
@@ -153,5 +154,6 @@ class Writer:
                 "received": now(),
                 "properties": json.dumps(properties or {}),
                 "context": json.dumps(context or {}),
+                "group": group,
             },
         )

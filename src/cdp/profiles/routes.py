@@ -17,6 +17,7 @@ from cdp.access.scopes import Caller
 from cdp.errors import Unprocessable
 from cdp.model import Identifier
 from cdp.profiles import profile_document as documents
+from cdp.profiles.accounts_read_store import read_accounts
 from cdp.profiles.orders_read_store import read_orders
 from cdp.profiles.profile_names import Normalise, parse_profile_name, profile_not_found
 from cdp.profiles.profile_store import (
@@ -109,6 +110,7 @@ def _add_profile(router: APIRouter, people: People) -> None:
         with people.find(p) as (tx, asked, found):
             person = read_person_at(tx, found, moment)
             sources = read_sources(tx)
+            accounts = read_accounts(tx, found.profile_no, moment)
             first_touch, last_touch = read_touches(tx, found.profile_no)
         shown = documents.show_person(person, sources, moment, is_masked=not caller.sees_personal)
         is_old_id = asked.type == PROFILE_ID and asked.value != person.profile_id
@@ -117,6 +119,7 @@ def _add_profile(router: APIRouter, people: People) -> None:
             "asked_as": str(asked),
             "redirected_from": asked.value if is_old_id else None,
             **shown,
+            "accounts": accounts,
             "first_touch": first_touch,
             "last_touch": last_touch,
         }
@@ -237,6 +240,10 @@ def _add_lists(router: APIRouter, people: People) -> None:
     def read_tag_values(tx: Driver, found: Found, _: Caller) -> list[Any]:
         return [{**row, "at": format_time(row["at"])} for row in read_tags(tx, found.profile_id)]
 
+    def read_accounts_of(tx: Driver, found: Found, _: Caller) -> list[Any]:
+        return read_accounts(tx, found.profile_no, now())
+
+    add("accounts", "The accounts that a person belongs to.", read_accounts_of)
     add("identifiers", "The identifiers that lead to a person.", read_identifiers)
     add("segments", "The segments that a person is in, as last computed.", read_member_of)
     add("tags", "A person's tag values, as last computed.", read_tag_values)
@@ -252,7 +259,8 @@ def answer_rows(rows: list[Any], following: str | None) -> Response:
 def _parse_moment(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
-    moment = parse_time(text)
+    # A plus sign that was not percent-encoded arrives as a space.
+    moment = parse_time(text.replace(" ", "+")) or parse_time(text)
     if moment is None:
         raise Unprocessable(
             "invalid_parameter", f"{name}: write a time as 2026-03-01T08:00:00Z", path=f"/{name}"

@@ -18,15 +18,16 @@ def encode_cursor(values: Sequence[Any]) -> str:
     return urlsafe_b64encode(msgspec.json.encode(values)).decode().rstrip("=")
 
 
-def decode_cursor(text: str, form: type[T]) -> T:
+def decode_cursor(text: str, form: type[T], parameter: str = "cursor") -> T:
     """Read a cursor that holds a ``form``, such as ``tuple[datetime, str]``.
 
-    Raises ``Unprocessable`` for anything that ``encode_cursor`` did not make.
+    ``parameter`` is where it came from. Raises ``Unprocessable`` for anything that
+    ``encode_cursor`` did not make.
     """
     try:
         padded = text + "=" * (-len(text) % 4)
         return msgspec.json.decode(urlsafe_b64decode(padded.encode("ascii")), type=form)
     except (ValueError, msgspec.MsgspecError) as error:
         raise Unprocessable(
-            "bad_cursor", "give the cursor exactly as `next` had it", path="/cursor"
+            "bad_cursor", "give the cursor exactly as `next` had it", path=f"/{parameter}"
         ) from error

@@ -188,7 +188,7 @@ def read_since(key: str, since: str | None, start: int) -> int:
     """Return the change after which to go on; ``start`` without a cursor."""
     if since is None:
         return start
-    name, change_no = decode_cursor(since, tuple[str, int])
+    name, change_no = decode_cursor(since, tuple[str, int], "since")
     if name != key:
         raise Unprocessable("bad_cursor", f"this cursor does not belong to {key}", path="/since")
     return change_no

@@ -234,6 +234,8 @@ events = Table(
     # The batch leads: followers read events by batch.
     PrimaryKeyConstraint("batch_id", "ordinal", "received_at"),
     Index(None, "node_id", "at"),
+    # Few calls say who belongs to which account, and every look at a person asks for them.
+    Index(None, "node_id", "group_id", postgresql_where=text("type = 'group'")),
     postgresql_partition_by="RANGE (received_at)",
 )
 
