@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
+from cdp.errors import CdpError
+from cdp.identity.by_hand_store import Hand
 from cdp.identity.rules_store import read_rules
+from cdp.model import Identifier
+from cdp.runtime.clock import now
 from cdp.storage.database import Database, driver
 from tests.integration.test_identity_routes import make_client
 from tests.support.identity_rows import (
     apply,
+    apply_stubbornly,
     make_store,
     query,
     rebuilt_partition,
@@ -313,3 +320,51 @@ async def test_a_merge_shows_in_the_explanation_as_done_by_hand(
     assert [(step["rule"], step["message_id"]) for step in told["path"]] == [
         ("by_hand", made["id"])
     ]
+
+
+def test_decisions_among_working_workers_lose_nothing_and_wait_for_nobody_for_long(
+    database: Database,
+) -> None:
+    story = [
+        saw(f"wechat_unionid:u{n % 12} anonymous_id:c{n % 7} email:e{n % 5}@x", n / 10)
+        for n in range(120)
+    ]
+    apply(database, make_store(), *story[:30])
+
+    def work(part: int) -> None:
+        store = make_store()
+        for start in range(30 + part, 120, 6):
+            apply_stubbornly(database, store, story[start : start + 6 : 2])
+
+    def decide(number: int) -> None:
+        name = Identifier("wechat_unionid", f"u{number}")
+        verbs: list[Callable[[Hand], object]] = [
+            lambda hand: hand.block("email", f"e{number % 5}@x"),
+            lambda hand: hand.merge([name, Identifier("wechat_unionid", f"u{number + 1}")]),
+            lambda hand: hand.unmerge([name]),
+            lambda hand: hand.unblock("email", f"e{number % 5}@x"),
+        ]
+        for verb in verbs:
+            decide_stubbornly(database, verb)
+
+    with ThreadPoolExecutor(4) as pool:
+        doing = [pool.submit(work, part) for part in range(2)]
+        doing += [pool.submit(decide, number) for number in (1, 3)]
+        for done in doing:
+            done.result(timeout=120)
+    assert rebuilt_is_stored(database)
+    assert query(database, "SELECT count(*) FROM identity_decisions") != [(0,)]
+
+
+def decide_stubbornly(database: Database, verb: Callable[[Hand], object]) -> None:
+    """Carry out a decision, again when it met another writer; a refusal is as good."""
+    for _ in range(50):
+        try:
+            with database.transaction() as connection:
+                verb(Hand(driver(connection), "CN", "token:test", "a test", now()))
+        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
+            continue
+        except CdpError:
+            return
+        return
+    raise AssertionError("the decision never went through")

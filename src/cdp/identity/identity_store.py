@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from cdp.identity.components_store import group_nodes, read_components
 from cdp.identity.facts import LinkFact
@@ -130,7 +132,7 @@ def drop_blocked(seen: Observation, rules: Rules) -> Observation | None:
     left = tuple(name for name in seen.identifiers if name not in rules.blocks)
     if len(left) == len(seen.identifiers):
         return seen
-    return replace(seen, identifiers=left) if left else None
+    return msgspec.structs.replace(seen, identifiers=left) if left else None
 
 
 @dataclass(slots=True)
