@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 
 import pytest
 
 from cdp.model import Observation
-from tests.support.identity_world import World, people, saw
+from tests.support.identity_world import RULES, World, people, saw
 
 A, B = "user_id:a", "user_id:b"
 C, C2, D = "anonymous_id:c", "anonymous_id:c2", "device_id:d"
@@ -174,6 +175,21 @@ def test_over_the_limit_a_device_stays_alone_and_its_user_whole() -> None:
     assert world.owner("anonymous_id:d0999") == world.owner(A)
     assert world.owner("anonymous_id:d1000") == "anonymous_id:d1000"
     assert world.refused() == {(A, "anonymous_id:d1000", "limit")}
+
+
+def test_a_limit_with_a_window_counts_only_what_was_new_within_it() -> None:
+    devices = RULES.rule_of("anonymous_id").model_copy(
+        update={"limit": 2, "window": timedelta(days=7)}
+    )
+    rules = RULES.model_copy(update={"types": {**RULES.types, "anonymous_id": devices}})
+    at_once = World(*(saw(f"{A} anonymous_id:d{day}", day) for day in range(4)), rules=rules)
+    assert at_once.refused() == {
+        (A, "anonymous_id:d2", "limit"),
+        (A, "anonymous_id:d3", "limit"),
+    }
+    weekly = World(*(saw(f"{A} anonymous_id:d{day}", day * 4) for day in range(9)), rules=rules)
+    assert not weekly.refused()
+    assert len(weekly.people()) == 1
 
 
 def test_a_household_with_one_email_is_two_people() -> None:

@@ -227,10 +227,11 @@ class _Replay:
                 return "unique_conflict"
             if link.joins_by_hand:
                 continue
-            count = len(ours.values[type_name]) + len(theirs.values[type_name])
             if is_device and rule.strength == "contact":
                 reason = "other_contact"
-            elif rule.limit is not None and count > rule.limit:
+            elif rule.limit is not None and rule.limit < sum(
+                self._count(side.values[type_name], rule, link) for side in (ours, theirs)
+            ):
                 reason = reason or "limit"
         if (
             not link.trusted
@@ -241,6 +242,13 @@ class _Replay:
         ):
             return "public_source"
         return reason
+
+    def _count(self, values: Collection[int], rule: TypeRule, link: LinkFact) -> int:
+        """Count those of ``values`` that a limit counts: all, or those new within its window."""
+        if rule.window is None:
+            return len(values)
+        since = link.first_at - rule.window
+        return sum(self.by_id[node_id].first_seen > since for node_id in values)
 
     def _unite(self, ours: _Cluster, theirs: _Cluster, at: datetime) -> None:
         if len(theirs.elements) > len(ours.elements):
