@@ -155,3 +155,14 @@ def test_a_rebuild_gives_the_same_orders(database: Database, engine: Engine, fee
     before = rows(engine, "FROM orders"), rows(engine, "FROM order_lines")
     feed.rebuild()
     assert (rows(engine, "FROM orders"), rows(engine, "FROM order_lines")) == before
+
+
+def test_a_backlog_of_orders_is_taken_in_bounded_pieces(
+    database: Database, engine: Engine, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_most_events", 2)
+    for hours in range(5):
+        with committing(database) as batch:
+            tell(batch, None, hours=hours, total=hours)
+    assert [feed.step(0).batches for _ in range(3)] == [2, 2, 1]
+    assert rows(engine, "SELECT total FROM orders") == [(4,)]

@@ -25,7 +25,8 @@ _STATEMENT_TIMEOUT = "-c statement_timeout=120s -c idle_in_transaction_session_t
 
 _BATCHES = """
 SELECT seq, batch_id || '@' || extract(epoch FROM committed_at) AS batch, received_until,
-       positions::text AS positions, events, merges::text AS merges
+       positions::text AS positions, events, cardinality(orders) AS orders,
+       merges::text AS merges
   FROM batches WHERE seq > {after} ORDER BY seq LIMIT {limit}
 """
 _KEYS = "SELECT DISTINCT unnest({columns}) AS key FROM batches WHERE seq > {after} AND seq <= {seq}"
@@ -201,12 +202,15 @@ def _read(cursor: Any, after: int, most_events: int) -> Changes:
 
 
 def take_batches(rows: Sequence[Mapping[str, Any]], most_events: int) -> list[Mapping[str, Any]]:
-    """Return the first of ``rows`` that have ``most_events`` together; one at least."""
+    """Return the first of ``rows`` that have ``most_events`` together; one at least.
+
+    An order weighs as much as an event.
+    """
     taken: list[Mapping[str, Any]] = []
-    events = 0
+    weight = 0
     for row in rows:
-        events += row["events"]
-        if taken and events > most_events:
+        weight += row["events"] + row["orders"]
+        if taken and weight > most_events:
             break
         taken.append(row)
     return taken
