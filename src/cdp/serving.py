@@ -16,6 +16,8 @@ from cdp.services import Services
 
 _log = get_logger(__name__)
 _OTHER = "other"
+# Nothing stored has a NUL in it: on the wire it became this.
+_NUL, _ENCODED_NUL = "\ufffd", b"%EF%BF%BD"
 _FORM = b"application/x-www-form-urlencoded"
 
 
@@ -107,7 +109,9 @@ class Serving:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["path"] = keep_encoded_slashes(scope["path"], scope.get("raw_path") or b"")
+        path = keep_encoded_slashes(scope["path"], scope.get("raw_path") or b"")
+        scope["path"] = path.replace("\0", _NUL)
+        scope["query_string"] = scope["query_string"].replace(b"%00", _ENCODED_NUL)
         seconds = start_clock()
         status = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 
 from cdp.access import tokens_store
 from cdp.access.guard import read_requirements
+from cdp.access.scopes import SCOPES
 from cdp.app import build_api, build_app
 from cdp.ingest.sources_store import create_source
 from cdp.services import open_services
@@ -113,6 +115,35 @@ async def test_every_route_names_the_scope_that_is_lacking_before_anything_else(
             else:
                 any_token.add(context.path)
     assert any_token <= {"/v1/receipts/{receipt}", "/v1/schema", "/v1/status"}
+
+
+async def test_no_route_fails_at_text_that_postgres_cannot_hold(
+    served: tuple[Serving, httpx.AsyncClient], database: Database
+) -> None:
+    app, client = served
+    everything = _make_token(database, *SCOPES)
+    odd = "a\0\ud800"
+    body = json.dumps(
+        {
+            "name": odd,
+            "type": "web",
+            "reason": odd,
+            "sql": odd,
+            "scopes": ["sql:read"],
+            "identifiers": [{"type": kind, "value": odd} for kind in (odd, "email")],
+        }
+    )
+    for method, path in _list_routes(app):
+        # Public ones take nothing; the live stream does not end.
+        if path in PUBLIC or path.endswith("/live"):
+            continue
+        filled = re.sub(r"\{[^}]*\}", "user_id:a%00", path)
+        query = "q=a%00&event=a%00&source=a%00&code=a%00&with=a%00:b&field=a%00"
+        headers = {**everything, "Content-Type": "application/json"}
+        answer = await client.request(
+            method, f"{filled}?{query}", content=body.encode(), headers=headers
+        )
+        assert answer.status_code < 500, (method, path, answer.text)
 
 
 async def test_only_the_known_routes_are_public_and_all_others_say_what_they_need(

@@ -121,6 +121,18 @@ def test_a_database_that_is_away_means_try_again(error: Exception) -> None:
     assert int(answer.headers["retry-after"]) > 0
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
+        sa.exc.DataError("select", {}, Exception("bigint out of range")),
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    ],
+)
+def test_a_value_that_the_database_cannot_hold_is_the_callers_mistake(error: Exception) -> None:
+    assert answer_error(error).status_code == 422
+
+
 def _all_kinds() -> list[type[Any]]:
     return [kind for kind in vars(errors).values()
             if isinstance(kind, type) and issubclass(kind, errors.CdpError)]  # fmt: skip

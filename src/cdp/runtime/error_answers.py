@@ -25,7 +25,13 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
-EXPECTED_ERRORS: tuple[type[Exception], ...] = (CdpError, *DATABASE_ERRORS)
+# What Postgres cannot hold: NUL or half a character in text, numbers and times out of its range.
+VALUE_ERRORS: tuple[type[Exception], ...] = (
+    sa.exc.DataError,
+    psycopg.DataError,
+    UnicodeEncodeError,
+)
+EXPECTED_ERRORS: tuple[type[Exception], ...] = (CdpError, *DATABASE_ERRORS, *VALUE_ERRORS)
 """What can happen to a right program; everything else is a fault."""
 _RETRY_SECONDS = 2
 
@@ -58,6 +64,13 @@ def read_error(error: Exception) -> CdpError:
     if isinstance(error, DATABASE_ERRORS):
         _log.warning("database_unavailable", reason=type(error).__name__)
         return Unavailable("database_unavailable", "the database does not answer; try again soon")
+    if isinstance(error, VALUE_ERRORS):
+        _log.warning("value_refused", reason=type(error).__name__)
+        return Unprocessable(
+            "bad_value",
+            "a value here cannot be kept: text without NUL, numbers in 64 bits",
+            path="",
+        )
     return CdpError("internal_error", "this is a fault of the server; its log says more")
 
 
@@ -67,7 +80,7 @@ def install_error_answers(app: FastAPI) -> None:
     async def answer(_: Request, error: Exception) -> JSONResponse:
         return answer_error(error)
 
-    for kind in (CdpError, RequestValidationError, HTTPException, *DATABASE_ERRORS, Exception):
+    for kind in (*EXPECTED_ERRORS, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
 
 
