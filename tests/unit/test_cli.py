@@ -41,14 +41,17 @@ def test_help_lists_the_commands_and_exits_0() -> None:
     result = run("--help")
 
     assert result.returncode == 0
-    for command in ("up", "serve", "worker", "migrate", "doctor", "demo", "source", "token",
-                    "segment", "tag", "profile", "sql", "status"):  # fmt: skip
+    for command in ("up", "serve", "worker", "migrate", "doctor", "demo", "source",
+                    "token", "segment", "tag", "profile", "identity", "rebuild",
+                    "sql", "status"):  # fmt: skip
         assert command in result.stdout
 
 
 def test_wrong_use_exits_2() -> None:
     assert run("fly").returncode == 2
     assert run("profile", "show", "nobody").returncode == 2
+    assert run("identity", "merge", "user_id:1", "nobody", "--reason", "r").returncode == 2
+    assert run("identity", "block", "user_id:1").returncode == 2
     assert run("serve", "--role", "dance").returncode == 2
 
 

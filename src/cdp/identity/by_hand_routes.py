@@ -13,7 +13,8 @@ from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
 from cdp.access.scopes import Caller
 from cdp.errors import Unavailable, Unprocessable
-from cdp.identity.by_hand_store import Decided, Hand
+from cdp.identity.by_hand_store import Hand
+from cdp.identity.deciding_store import Decided
 from cdp.identity.decisions_store import Decision, list_decisions
 from cdp.identity.find_store import PROFILE_ID_TYPE
 from cdp.identity.identifiers import normalise
