@@ -138,11 +138,14 @@ class Server:
         return httpx.Response(200, json=body)
 
 
-def post(server: Server, calls: list[Call]) -> tuple[WirePoster, list[float]]:
+def post(
+    server: Server, calls: list[Call], said: list[str] | None = None
+) -> tuple[WirePoster, list[float]]:
     waits: list[float] = []
+    say = None if said is None else said.append
     transport = httpx.MockTransport(server)
     with httpx.Client(base_url="http://cdp.test", transport=transport) as http:
-        poster = WirePoster(http, KEYS, sleep=waits.append)
+        poster = WirePoster(http, KEYS, sleep=waits.append, say=say)
         poster.post(calls)
         poster.finish()
     return poster, waits
@@ -171,10 +174,13 @@ def test_a_busy_server_is_waited_for_as_long_as_it_asks() -> None:
         httpx.ConnectError("refused"),
     )
 
-    poster, waits = post(server, tell(people=1))
+    said: list[str] = []
+
+    poster, waits = post(server, tell(people=1), said)
 
     assert waits[:2] == [7.0, 2.0]
     assert len(waits) == 4
+    assert said == ["waiting for the server (429: )"]
     assert sum(poster.accepted.values()) > 0
 
 

@@ -50,7 +50,7 @@ def run_demo(*, people: int, days: int, seed: int, end: str | None) -> None:
     with open_client() as client:
         poster_http = httpx.Client(base_url=client.url, timeout=60, trust_env=False)
         with poster_http as http:
-            poster = WirePoster(http, find_write_keys(client))
+            poster = WirePoster(http, find_write_keys(client), say=_remark)
             _post_all(poster, seed, people, days, last)
         _wait_until_seen(client, list(poster.receipts.values()))
         print_rows(
@@ -88,6 +88,11 @@ def _find_key(client: ApiClient, row: dict[str, Any] | None) -> str | None:
 def _create(client: ApiClient, name: str, kind: SourceType) -> str:
     body = {"name": name, "type": kind, "settings": {}}
     return str(client.call("POST", "/v1/sources", body=body)["write_key"])
+
+
+def _remark(text: str) -> None:
+    """Print above the progress bar, which stands in for stderr while it is shown."""
+    error_console().print(text, style="dim", markup=False)
 
 
 def _post_all(poster: WirePoster, seed: int, people: int, days: int, end: datetime) -> None:

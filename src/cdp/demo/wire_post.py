@@ -32,11 +32,16 @@ class WirePoster:
         write_keys: dict[SourceName, str],
         *,
         sleep: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] | None = None,
     ) -> None:
-        """``http`` has the server as base URL; ``sleep`` is what waiting means."""
+        """``http`` has the server as base URL; ``sleep`` is what waiting means.
+
+        ``say`` is told once per batch that it has to wait, and why.
+        """
         self._http = http
         self._keys = write_keys
         self._sleep = sleep
+        self._say = say
         self._waiting: dict[SourceName, list[dict[str, Any]]] = {name: [] for name in write_keys}
         self.accepted: Counter[SourceName] = Counter()
         self.rejected: list[dict[str, Any]] = []
@@ -92,6 +97,8 @@ class WirePoster:
                 wanted = read_retry_after(response.headers.get("Retry-After"))
             if waited >= _PATIENCE_SECONDS:
                 raise SetupError(f"gave up after {waited:.0f} s of waiting ({refusal})")
+            if not waited and self._say is not None:
+                self._say(f"waiting for the server ({refusal})")
             wait = wanted if wanted is not None else pause
             self._sleep(wait)
             waited += wait
