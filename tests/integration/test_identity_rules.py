@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from cdp.current_rules import CurrentRules
 from cdp.identity.apply_rules_store import apply_next
+from cdp.identity.by_hand_store import Hand
 from cdp.identity.rules import Rules
 from cdp.identity.rules_store import read_rules
 from cdp.storage.database import Database, driver
@@ -199,6 +201,18 @@ async def test_a_worker_takes_over_new_rules_with_its_next_batch_or_when_it_look
     with database.snapshot() as connection:
         store.look_for_rules(driver(connection))
     assert store.rules == current(database)
+
+
+def test_a_process_that_blocks_an_identifier_finds_nobody_by_it_at_once(
+    database: Database,
+) -> None:
+    rules = CurrentRules(database, "CN")
+    assert rules.normalise("email", "Shop@x.cn") == "shop@x.cn"
+    with database.transaction() as connection:
+        hand = Hand(driver(connection), "CN", "token:test", "the shop's own", START)
+        hand.block("email", "shop@x.cn")
+    rules.forget()
+    assert rules.normalise("email", "Shop@x.cn") is None
 
 
 async def test_only_a_steward_may_change_the_rules(database: Database) -> None:
