@@ -28,8 +28,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _read_everything(path: Path) -> int:
     engine = Engine(path, "256MB", 2)
     try:
-        for table in _TABLES:
-            engine.read(f"FROM {table}")
+        with engine.write() as duck:
+            try:
+                for table in _TABLES:
+                    duck.sql(f"FROM {table}").to_arrow_table()
+            finally:
+                # Tidying up fails too in a transaction that has failed.
+                duck.execute("SELECT 1").fetchall()
         return int(engine.read("SELECT count(*) AS n FROM core.segments")["n"][0].as_py())
     finally:
         engine.close()

@@ -5,6 +5,7 @@ start drops it. Everything in it comes from Postgres and is fed again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,14 @@ from cdp.runtime.logs import get_logger
 _log = get_logger(__name__)
 
 _SIGNS = ("corrupt database file", "could not read enough bytes", "failed to deserialize")
+
+
+def list_causes(error: BaseException | None) -> Iterator[duckdb.Error]:
+    """Return what DuckDB said: clean-up after a failure may fail too, and hide the first."""
+    while error is not None:
+        if isinstance(error, duckdb.Error):
+            yield error
+        error = error.__cause__ or error.__context__
 
 
 def is_damage(error: duckdb.Error) -> bool:

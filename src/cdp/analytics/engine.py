@@ -18,7 +18,13 @@ import duckdb
 import pyarrow as pa
 
 from cdp.analytics import catalogue
-from cdp.analytics.damage_engine import condemn, drop_condemned, ends_use, is_damage
+from cdp.analytics.damage_engine import (
+    condemn,
+    drop_condemned,
+    ends_use,
+    is_damage,
+    list_causes,
+)
 from cdp.analytics.file_engine import create_tables, open_file
 from cdp.runtime.logs import get_logger
 
@@ -97,11 +103,11 @@ class Engine:
         return self._is_lost
 
     def _note_failure(self, error: duckdb.Error) -> None:
-        if is_damage(error):
-            condemn(self.path, error)
-            self._is_lost = True
-        if ends_use(error):
-            self._is_lost = True
+        for cause in list_causes(error):
+            if is_damage(cause):
+                condemn(self.path, cause)
+            if is_damage(cause) or ends_use(cause):
+                self._is_lost = True
 
     def _can_recall(self) -> bool:
         try:
