@@ -152,6 +152,8 @@ async def test_an_undone_merge_is_as_if_it_had_never_been(
         response = await client.post(undo, json={"reason": "a mistake"})
         assert response.json() == {"id": made["id"], "undone": True}
     assert stored_partition(database) == before
+    pairs = query(database, "SELECT merges FROM batches ORDER BY seq DESC LIMIT 1")[0][0]
+    assert [pair["from"] for pair in pairs] == [made["profile_id"]]  # type: ignore[attr-defined]
     told = [row[0] for row in changes_told(database)]
     assert told == ["merged_by_hand", "merge_undone", "merge_undone"]
     again = await post("merge", A, UNION)

@@ -271,6 +271,7 @@ class _Recomputation:
         changes.moved_nodes.update(diff.spans)
         changes.profiles |= written
         changes.merges.extend(diff.merges)
+        changes.merges.extend(one.details for one in diff.changes if one.change == "parted")
 
     def _write_refusals(self, wanted: Mapping[Refusal, int]) -> None:
         before = self.stored.component_of

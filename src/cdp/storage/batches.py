@@ -34,7 +34,10 @@ class BatchChanges:
     """Orders (``order_no``) that were reported on."""
     erased_nodes: set[int] = field(default_factory=set)
     merges: list[dict[str, str]] = field(default_factory=list)
-    """``{"from": profile id, "into": profile id}`` for each profile that another absorbed."""
+    """``{"from": profile id, "into": profile id}`` for each profile that another absorbed, or that
+
+    came out of another.
+    """
 
 
 def open_batch(connection: Driver) -> int:

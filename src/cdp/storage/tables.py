@@ -487,7 +487,8 @@ batches = Table(
     Column("orders", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Nodes erased for privacy: their events go too.
     Column("erased_nodes", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
-    # Profile ids that merges absorbed: [{"from": …, "into": …}], so that memberships can say why.
+    # Profile ids that others absorbed or came out of: [{"from": …, "into": …}], so that memberships
+    # can say why.
     Column("merges", JSONB, nullable=False, server_default=text("'[]'")),
 )
 
