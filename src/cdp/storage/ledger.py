@@ -12,14 +12,15 @@ from cdp.storage.database import Driver
 from cdp.storage.partitions import week_of
 
 # Another kept week may know the message already: resends arrive days later. The insert itself
-# settles races within a week, since the second of two transactions waits for the first.
+# settles races within a week, since the second of two transactions waits for the first. The bounds
+# are those of the partitions, so that this week's own is not looked at.
 _CLAIM = """
 INSERT INTO ledger (week, message_key)
 SELECT %(week)b::date, i.message_key
   FROM unnest(%(keys)b::bytea[]) AS i (message_key)
  WHERE NOT EXISTS (SELECT 1 FROM ledger l
                     WHERE l.message_key = i.message_key
-                      AND (l.week < %(week)b::date OR l.week > %(week)b::date))
+                      AND (l.week < %(week)b::date OR l.week >= %(week)b::date + 7))
  ORDER BY i.message_key
     ON CONFLICT DO NOTHING
 RETURNING message_key
