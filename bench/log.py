@@ -113,7 +113,8 @@ def _send_packed(log: Log, batches: Sequence[list[Event]]) -> Callable[[], None]
         for event in batch:
             lines.setdefault(event.partition, []).append(event.line)
         at = "2026-03-01T08:00:00.000Z"
-        requests.append(RequestLog("src_bench", "req_bench", at, at, lines))
+        size = sum(len(event.line) for event in batch)
+        requests.append(RequestLog("src_bench", "req_bench", at, at, lines, size))
     records, _ = pack(requests)
     future: Future[list[int]] = log.append(records)
     return lambda: _discard(future.result())
