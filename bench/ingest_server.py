@@ -24,6 +24,7 @@ from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.port import Log, NewRecord
 from cdp.model import Source
+from cdp.runtime.memory import collect_rarely
 from cdp.settings import Settings
 
 WRITE_KEY = "bench"
@@ -131,6 +132,8 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity") and core >= 0:
         os.sched_setaffinity(0, {core})
     apps = {"bare": lambda: bare, "ours": ours, "textbook": textbook}
+    if kind == "ours":
+        collect_rarely()  # as `cdp serve` does
     uvicorn.run(
         apps[kind](), port=port, loop="uvloop", http="httptools", log_config=None,
         access_log=False, server_header=False, lifespan="off", backlog=2048,

@@ -22,6 +22,7 @@ from cdp.preflight import (
 from cdp.runtime.credentials import Credentials
 from cdp.runtime.embedded_postgres import EmbeddedPostgres
 from cdp.runtime.logs import configure_logs
+from cdp.runtime.memory import collect_rarely
 from cdp.runtime.run_folder import claim_folder
 from cdp.runtime.stop import follow_parent, stop_on_signals
 from cdp.settings import Settings
@@ -70,6 +71,7 @@ def run_server(
         timeout_keep_alive=75,
         backlog=2048,
     )
+    collect_rarely()
     with stop_on_signals():
         # The server sets its own handlers and passes the signal on when it is done; ours then
         # swallow it, so that a wanted stop ends with exit code 0.
