@@ -44,6 +44,14 @@ LineName = tuple[int, int, int]
 # it under operational errors.
 _LIMIT_EXCEEDED = "54"
 
+# Postgres cannot be asked now, or the connection broke: never the data's fault.
+_AWAY = (
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+)
+
 
 class Worker:
     """Works off the partitions that it holds. Used by one thread."""
@@ -93,7 +101,7 @@ class Worker:
                 patience.reset()
                 if not self._held and not worked:
                     stop.wait(poll_seconds)
-            except (sa.exc.OperationalError, psycopg.OperationalError, LogUnavailable) as error:
+            except (*_AWAY, LogUnavailable) as error:
                 self._positions = None
                 _log.warning("worker_waits", reason=_reason(error), seconds=patience.next())
                 stop.wait(patience.seconds)
@@ -246,8 +254,8 @@ class _Patience:
 def _is_poison(error: Exception) -> bool:
     """Whether the data is at fault, so that trying again cannot help."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    if isinstance(cause, psycopg.OperationalError):
-        return (cause.sqlstate or "").startswith(_LIMIT_EXCEEDED)
+    if isinstance(cause, _AWAY):
+        return (getattr(cause, "sqlstate", None) or "").startswith(_LIMIT_EXCEEDED)
     return not isinstance(error, StalePosition | LogUnavailable | sa.exc.TimeoutError)
 
 

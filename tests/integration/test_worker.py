@@ -194,6 +194,31 @@ def test_one_event_that_cannot_be_processed_is_set_aside_and_its_neighbours_land
     assert "DataError" in letters[0][0]
 
 
+def test_a_connection_that_breaks_puts_no_event_aside(
+    database: Database, log: PostgresLog, source_id: str
+) -> None:
+    append_events(log, source_id, some_history()[:1])
+    broken: list[Work] = []
+
+    def break_three_times(_: Driver, work: Work) -> None:
+        if len(broken) < 3:
+            broken.append(work)
+            raise psycopg.InterfaceError("the connection is closed")
+
+    worker = make_worker(database, log, steps=(*STEPS[:2], break_three_times, *STEPS[2:]))
+    stop = threading.Event()
+    thread = threading.Thread(target=worker.run, args=(stop,), kwargs={"poll_seconds": 0.05})
+    thread.start()
+    for _ in range(200):
+        if ask(database, "SELECT 1 FROM positions"):
+            break
+        stop.wait(0.05)
+    stop.set()
+    thread.join(30)
+    assert ask(database, "SELECT count(*) FROM dead_letters") == [(0,)]
+    assert ask(database, "SELECT count(*) FROM events") == [(1,)]
+
+
 def test_a_record_of_unknown_make_is_kept_and_passed_over(
     database: Database, log: PostgresLog, source_id: str
 ) -> None:
