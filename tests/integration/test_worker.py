@@ -219,6 +219,14 @@ def test_a_connection_that_breaks_puts_no_event_aside(
     assert ask(database, "SELECT count(*) FROM events") == [(1,)]
 
 
+def test_the_events_of_a_source_made_just_now_are_not_set_aside(database: Database) -> None:
+    directory = SourceDirectory(database)
+    directory.refresh()
+    with database.transaction() as connection:
+        source, _ = create_source(driver(connection), "till", "store", {})
+    assert directory.by_id(source.source_id) == source
+
+
 def test_a_record_of_unknown_make_is_kept_and_passed_over(
     database: Database, log: PostgresLog, source_id: str
 ) -> None:

@@ -21,7 +21,6 @@ SOURCES_CHANNEL = "cdp_sources"
 _LOOK_AGAIN_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
 _STOP_SECONDS = 0.2
-_MISS_SECONDS = 0.5
 
 _log = get_logger(__name__)
 _DATABASE_ERRORS = (sa.exc.SQLAlchemyError, psycopg.Error)
@@ -72,9 +71,12 @@ class SourceDirectory:
         return found
 
     def by_id(self, source_id: str) -> Source | None:
-        """Return a source; looks into Postgres for one that is not known. May block."""
+        """Return a source; looks into Postgres for one that is not known. May block.
+
+        Always looks: the worker would set the events of a source aside that was made just now.
+        """
         found = self._by_id.get(source_id)
-        if found is None and self._is_worth_a_look():
+        if found is None:
             self.refresh()
             found = self._by_id.get(source_id)
         return found
@@ -91,9 +93,6 @@ class SourceDirectory:
             self._by_id = by_id
             self._by_key = {key: by_id[i] for key, i in keys if i in by_id and i not in disabled}
             self._loaded_at = time.monotonic()
-
-    def _is_worth_a_look(self) -> bool:
-        return self._loaded_at is None or time.monotonic() - self._loaded_at > _MISS_SECONDS
 
     def _follow(self) -> None:
         is_away = False
