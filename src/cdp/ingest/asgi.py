@@ -31,21 +31,18 @@ from cdp.ingest.answers import (
 from cdp.ingest.body import ClientLeft, inflate, read_body
 from cdp.ingest.cors import cors_headers, find_header
 from cdp.ingest.cors_app import FAULT, CorsApp, send_answer
-from cdp.ingest.lenient import encode
+from cdp.ingest.door import write_request
 from cdp.ingest.packing import Offsets, PackingWriter, RequestLog
-from cdp.ingest.parse import Judged, Opened, Rejection, judge, open_batch, open_single
+from cdp.ingest.parse import Judged, Opened, judge, open_batch, open_single
 from cdp.ingest.pixel import GIF, read_pixel
 from cdp.ingest.records import RecordKind, judge_records, open_records, require_private_key
 from cdp.ingest.sdk_routes import SDK_ROUTES, SdkRoute, find_route
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.ingest.write_key import read_basic_key, read_query_key
-from cdp.log.format import Kind, RejectedLine
+from cdp.log.format import Kind
 from cdp.model import Source
 from cdp.runtime.clock import format_time
 from cdp.settings import Settings
-
-_LONGEST_RAW = 600_000
-"""Bytes of a refused event that are kept: as base64 they still fit into one record."""
 
 
 @dataclass(slots=True)
@@ -234,20 +231,15 @@ class IngestApp:
         kind: Kind = "events",
     ) -> RequestLog:
         """Return what is to be logged of a request whose body has ``size`` bytes."""
-        number = next(self._request_numbers)
-        rejected = [_write_rejected(one) for one in judged.rejected] if judged.rejected else ()
-        if rejected:
-            size += sum(map(len, rejected))
-        return RequestLog(
-            source.source_id,
-            f"{self._request_prefix}_{number}",
-            self._clock.read(),
-            sent_at,
-            judged.lines,
-            size,
-            rejected,
-            number % partitions,
-            kind,
+        return write_request(
+            source,
+            judged,
+            request_id=f"{self._request_prefix}_{next(self._request_numbers)}",
+            received_at=self._clock.read(),
+            size=size,
+            partitions=partitions,
+            sent_at=sent_at,
+            kind=kind,
         )
 
     def _accept(self, judged: Judged, offsets: Offsets) -> Answer:
@@ -317,8 +309,3 @@ def _with_cors(answer: Answer, scope: Scope) -> Answer:
 def _write_receipt(writer: PackingWriter | None, offsets: tuple[tuple[int, int], ...]) -> bytes:
     assert writer is not None
     return receipts.encode(writer.log.name, dict(offsets)).encode()
-
-
-def _write_rejected(one: Rejection) -> bytes:
-    raw = one.raw[:_LONGEST_RAW]
-    return encode(RejectedLine(one.code, one.message, raw, one.message_id, one.index))

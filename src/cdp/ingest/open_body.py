@@ -64,13 +64,14 @@ def open_batch(body: bytes) -> Opened:
         if found.context is not UNSET or found.integrations is not UNSET:
             shared = _read_shared(decode_leniently(split_batch(body)[1])[0])
         items = list(map(bytes, found.batch))
-        opened = Opened(items, found.write_key, found.sent_at, shared, _read_heads(items))
+        opened = Opened(items, found.write_key, found.sent_at, shared, read_heads(items))
     if not opened.items:
         raise BadRequest("empty_batch", "`batch` must be a list with at least one event")
     return opened
 
 
-def _read_heads(items: Sequence[bytes]) -> Sequence[WireHead | None]:
+def read_heads(items: Sequence[bytes]) -> Sequence[WireHead | None]:
+    """Return what strict decoding sees of each event; ``None`` where it refuses."""
     try:
         return list(map(decode_head, items))
     except UNREADABLE:
@@ -103,7 +104,7 @@ def _open_leniently(body: bytes) -> Opened:
     except NotJson as error:
         raise _no_json(error) from error
     key, sent_at = _text(value.get("writeKey")), _text(value.get("sentAt"))
-    return Opened(lines, key, sent_at, _read_shared(value), _read_heads(lines))
+    return Opened(lines, key, sent_at, _read_shared(value), read_heads(lines))
 
 
 def _read_shared(value: Any) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""The door for what comes other than by an SDK's own request: imports, hooks, replays.
+
+    lines ─► judge, each by itself ─► request ─► log
+
+They meet the same verdicts as everything else, and lie in the log in the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zlib import crc32
+
+from cdp.errors import Unavailable
+from cdp.ingest.lenient import encode
+from cdp.ingest.open_body import Opened, read_heads
+from cdp.ingest.packing import ANSWER_SECONDS, Offsets, RequestLog, pack
+from cdp.ingest.parse import Judged, Rejection, judge
+from cdp.ingest.records import RecordKind, judge_records
+from cdp.log.format import Kind, RejectedLine
+from cdp.log.port import Log, LogUnavailable
+from cdp.model import Source
+from cdp.settings import Settings
+
+_LONGEST_RAW = 600_000
+"""Bytes of a refused event that are kept: as base64 they still fit into one record."""
+
+
+def write_request(
+    source: Source,
+    judged: Judged,
+    *,
+    request_id: str,
+    received_at: str,
+    size: int,
+    partitions: int,
+    sent_at: str | None = None,
+    kind: Kind = "events",
+) -> RequestLog:
+    """Return what is to be logged of a request whose lines have ``size`` bytes. Pure.
+
+    ``kind`` is what the lines taken are; times are RFC 3339 text.
+    """
+    rejected = [_write_rejected(one) for one in judged.rejected] if judged.rejected else ()
+    if rejected:
+        size += sum(map(len, rejected))
+    # Refused lines name nobody for certain, so the request chooses where they lie.
+    partition = crc32(request_id.encode()) % partitions if rejected else 0
+    return RequestLog(
+        source.source_id,
+        request_id,
+        received_at,
+        sent_at,
+        judged.lines,
+        size,
+        rejected,
+        partition,
+        kind,
+    )
+
+
+def _write_rejected(one: Rejection) -> bytes:
+    raw = one.raw[:_LONGEST_RAW]
+    return encode(RejectedLine(one.code, one.message, raw, one.message_id, one.index))
+
+
+class Door:
+    """Judges lines and appends them to the log. Thread-safe; ``append`` blocks."""
+
+    def __init__(self, log: Log, settings: Settings, record_kinds: Sequence[RecordKind]) -> None:
+        self.partitions = log.partitions
+        self._log = log
+        self._max_event_bytes = settings.max_event_bytes
+        self._record_kinds = {kind.list_name: kind for kind in record_kinds}
+
+    def judge(self, source: Source, kind: Kind, lines: Sequence[bytes]) -> Judged:
+        """Judge ``lines``, each one event or record of ``kind`` as JSON. No I/O."""
+        if kind != "events":
+            return judge_records(Opened(lines), self._record_kinds[kind], self.partitions)[0]
+        return judge(
+            Opened(lines, heads=read_heads(lines)),
+            route_type=None,
+            partitions=self.partitions,
+            max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
+        )
+
+    def write(
+        self,
+        source: Source,
+        judged: Judged,
+        *,
+        request_id: str,
+        received_at: str,
+        kind: Kind = "events",
+    ) -> RequestLog:
+        """Return what is to be logged of ``judged``. No I/O."""
+        size = sum(sum(map(len, lines)) for lines in judged.lines.values())
+        return write_request(
+            source,
+            judged,
+            request_id=request_id,
+            received_at=received_at,
+            size=size,
+            partitions=self.partitions,
+            kind=kind,
+        )
+
+    def append(self, requests: Sequence[RequestLog]) -> Offsets:
+        """Append ``requests``; return where they lie once they would survive ``kill -9``.
+
+        Raises ``Unavailable`` when the log does not acknowledge; what it may have taken all the
+        same is a duplicate when it comes again.
+        """
+        records, _ = pack(requests)
+        try:
+            offsets = self._log.append(records).result(ANSWER_SECONDS)
+        except (LogUnavailable, TimeoutError) as error:
+            raise Unavailable(
+                "log_unavailable", "the log does not acknowledge", retry_after=5
+            ) from error
+        reached: dict[int, int] = {}
+        for record, offset in zip(records, offsets, strict=True):
+            reached[record.partition] = max(offset, reached.get(record.partition, -1))
+        return reached
