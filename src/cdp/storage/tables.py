@@ -172,16 +172,24 @@ ledger = Table(
     postgresql_partition_by="RANGE (week)",
 )
 
-# Per source and minute of receipt: what became of the events.
+# Per source and minute of receipt: what came, and what became of it. ``received`` is what the
+# headers of the records count; the outcomes are counted one by one, so that a loss shows.
 accounting = Table(
     "accounting",
     metadata,
     Column("source_id", Text, nullable=False),
     _time("minute"),
+    Column("received", BigInteger, nullable=False, server_default=text("0")),
     Column("stored", BigInteger, nullable=False, server_default=text("0")),
     Column("duplicate", BigInteger, nullable=False, server_default=text("0")),
     Column("rejected", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("source_id", "minute"),
+    Index(
+        "ix_accounting_unbalanced",
+        "source_id",
+        "minute",
+        postgresql_where=text("received <> stored + duplicate + rejected"),
+    ),
 )
 
 rejected = Table(
@@ -194,9 +202,28 @@ rejected = Table(
     Column("message", Text, nullable=False),
     _time("received_at"),
     Column("raw", LargeBinary, nullable=False),
+    # events, orders, …: what it would have been.
+    Column("kind", Text, nullable=False, server_default=text("'events'")),
+    # Its place in the request, or its row in a file.
+    Column("place", Integer),
+    Column("request_id", Text),
+    # What its request said beside it, and the type that its route says: a replay needs them.
+    Column("sent_at", Text),
+    Column("route_type", Text),
+    Column("shared", LargeBinary),
+    # Whether it was too large to be kept whole.
+    Column("truncated", Boolean, nullable=False, server_default=text("false")),
+    # The batch that kept it.
+    Column("batch_id", BigInteger),
+    # The same line of the same request is kept once, however often the log brings it.
+    Column("refused_key", LargeBinary, unique=True),
+    _time("replayed_at", nullable=True),
     Index(None, "source_id", "received_at"),
+    Index(None, "received_at"),
+    Index(None, "code", "rejected_id"),
 )
 
+# Records that nobody can read. Single lines that cannot be processed are in ``rejected``.
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -204,12 +231,15 @@ dead_letters = Table(
     Column("log", Text, nullable=False),
     Column("partition", Integer, nullable=False),
     Column("record_offset", BigInteger, nullable=False),
-    # Null when the record as a whole cannot be read.
+    # A line number, in rows that older versions wrote.
     Column("ordinal", Integer),
     Column("reason", Text, nullable=False),
     Column("headers", JSON, nullable=False),
     Column("value", LargeBinary, nullable=False),
     _now("at"),
+    _time("resolved_at", nullable=True),
+    # replayed | discarded
+    Column("resolution", Text),
 )
 
 events = Table(
