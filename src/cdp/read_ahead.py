@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+from cdp.batch import Batch
 from cdp.log.port import Log, Record
-from cdp.pipeline import Batch
 from cdp.read_batch import FindSource, Identify, read_batch
 
 

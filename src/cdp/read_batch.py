@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
+from cdp.batch import Batch, PostedOrder
 from cdp.ingest.read_line import read_line
 from cdp.log.format import LoggedLine, RejectedLine, UnknownFormat, unpack_record
 from cdp.log.port import Record
 from cdp.model import Identifier, RejectedEvent, Source
 from cdp.orders.order_record import read_order
 from cdp.orders.read_report import Refusal
-from cdp.pipeline import Batch, PostedOrder
 from cdp.runtime.clock import parse_time
 
 Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
@@ -39,7 +39,7 @@ def read_batch(
     Lines named in ``skip`` as (partition, offset, line number) become dead letters with
     ``skip_reason``; so does what cannot be read at all.
     """
-    batch = Batch(log, _moves(records, positions), [])
+    batch = Batch(log, _moves(records, positions))
     for record in records:
         try:
             kind, lines = unpack_record(record)

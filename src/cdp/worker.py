@@ -16,6 +16,7 @@ from datetime import date, timedelta
 import psycopg
 import sqlalchemy as sa
 
+from cdp.batch import Batch
 from cdp.identity.apply_rules_store import apply_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
@@ -24,7 +25,7 @@ from cdp.ingest.sources_store import SourceDirectory
 from cdp.log.leases import Leases
 from cdp.log.open import open_log
 from cdp.log.port import Log, LogUnavailable, Record
-from cdp.pipeline import STEPS, Batch, Step, Work, process
+from cdp.pipeline import STEPS, Step, Work, process
 from cdp.read_ahead import ReadAhead
 from cdp.read_batch import Identify, read_batch
 from cdp.runtime.clock import now

@@ -1,0 +1,47 @@
+"""What one transaction of the worker works off: everything read from some records. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cdp.log.port import Record
+from cdp.model import Event, Identifier, RejectedEvent, Source
+from cdp.orders.order import Report
+
+
+@dataclass(frozen=True, slots=True)
+class PostedOrder:
+    """One posted order: what it says of the order, and who bought."""
+
+    source: Source
+    message_id: str
+    received_at: datetime
+    identifiers: tuple[Identifier, ...]
+    """May be empty: revenue without a person."""
+    seen_at: datetime
+    """When these identifiers were seen together."""
+    report: Report
+
+
+Message = Event | PostedOrder
+"""What has its effect once."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction works off, and how far it reaches in the log."""
+
+    log: str
+    moves: dict[int, tuple[int, int]]
+    """Per partition: the position before and after."""
+    events: list[Event] = field(default_factory=list)
+    orders: list[PostedOrder] = field(default_factory=list)
+    rejected: list[RejectedEvent] = field(default_factory=list)
+    dead: list[tuple[Record, int | None, bytes, str]] = field(default_factory=list)
+    """Record, line number or ``None`` for all of it, bytes, reason."""
+
+    @property
+    def messages(self) -> list[Message]:
+        """Everything that has its effect once."""
+        return [*self.events, *self.orders]
