@@ -25,13 +25,15 @@ class BatchChanges:
     nodes: set[int] = field(default_factory=set)
     """Nodes that are new or whose counters moved."""
     trait_nodes: set[int] = field(default_factory=set)
-    """Nodes whose traits or consents changed."""
+    """Nodes whose traits, consents or memberships of accounts changed."""
     moved_nodes: set[int] = field(default_factory=set)
     """Nodes whose profile changed."""
     profiles: set[int] = field(default_factory=set)
     """Profiles that were touched in any way, those that ceased to exist included."""
     orders: set[int] = field(default_factory=set)
     """Orders (``order_no``) that were reported on."""
+    accounts: set[int] = field(default_factory=set)
+    """Accounts (``account_no``) that are new or of which something else is true now."""
     erased_nodes: set[int] = field(default_factory=set)
     merges: list[dict[str, str]] = field(default_factory=list)
     """``{"from": profile id, "into": profile id}`` for each profile that another absorbed, or that
@@ -71,10 +73,10 @@ def close_batch(
     }
     connection.execute(
         """INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes,
-                                trait_nodes, moved_nodes, profiles, orders, erased_nodes,
-                                merges)
+                                trait_nodes, moved_nodes, profiles, orders, accounts,
+                                erased_nodes, merges)
            VALUES (%s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                   %s::bigint[], %s::bigint[], %s)""",
+                   %s::bigint[], %s::bigint[], %s::bigint[], %s)""",
         (
             seq,
             batch_id,
@@ -86,6 +88,7 @@ def close_batch(
             sorted(changes.moved_nodes),
             sorted(changes.profiles),
             sorted(changes.orders),
+            sorted(changes.accounts),
             sorted(changes.erased_nodes),
             Jsonb(changes.merges),
         ),

@@ -264,8 +264,6 @@ events = Table(
     # The batch leads: followers read events by batch.
     PrimaryKeyConstraint("batch_id", "ordinal", "received_at"),
     Index(None, "node_id", "at"),
-    # Few calls say who belongs to which account, and every look at a person asks for them.
-    Index(None, "node_id", "group_id", postgresql_where=text("type = 'group'")),
     postgresql_partition_by="RANGE (received_at)",
 )
 
@@ -484,6 +482,51 @@ orders = Table(
     Index(None, "node_id", "placed_at"),
 )
 
+# ── Accounts: companies and households ──────────────────────────────────────────────────────────
+
+# One numbering for all sources.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account_no", BigInteger, Identity(), primary_key=True),
+    Column("account_id", Text, nullable=False, unique=True),
+    _now("created_at"),
+)
+
+# Last-writer registers by (event time, message id): the account's own fields (type, parent) and its
+# traits. JSON null is a removal with its time.
+account_facts = Table(
+    "account_facts",
+    metadata,
+    Column("account_no", BigInteger, nullable=False),
+    # field | trait
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", JSON, nullable=False),
+    _time("at"),
+    Column("message_id", Text, nullable=False),
+    Column("source_number", Integer, nullable=False),
+    PrimaryKeyConstraint("account_no", "kind", "name"),
+    postgresql_with={"fillfactor": "80"},
+)
+
+# Registers too: whether a node belongs to an account (fact ``member``, true or false), and as what
+# (fact ``role``, text or null). On nodes, so that members follow who is who.
+account_members = Table(
+    "account_members",
+    metadata,
+    Column("account_no", BigInteger, nullable=False),
+    Column("node_id", BigInteger, nullable=False),
+    Column("fact", Text, nullable=False),
+    Column("value", JSON, nullable=False),
+    _time("at"),
+    Column("message_id", Text, nullable=False),
+    Column("source_number", Integer, nullable=False),
+    PrimaryKeyConstraint("account_no", "node_id", "fact"),
+    Index(None, "node_id"),
+    postgresql_with={"fillfactor": "80"},
+)
+
 # ── Commit order, for the analytics feed ────────────────────────────────────────────────────────
 
 batch_ids = Sequence("batch_ids", metadata=metadata)
@@ -515,6 +558,7 @@ batches = Table(
     Column("moved_nodes", ARRAY(BigInteger), nullable=False),
     Column("profiles", ARRAY(BigInteger), nullable=False),
     Column("orders", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    Column("accounts", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Nodes erased for privacy: their events go too.
     Column("erased_nodes", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Profile ids that others absorbed or came out of: [{"from": …, "into": …}], so that memberships
