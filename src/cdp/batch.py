@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -38,8 +39,12 @@ class Batch:
     events: list[Event] = field(default_factory=list)
     orders: list[PostedOrder] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
-    dead: list[tuple[Record, int | None, bytes, str]] = field(default_factory=list)
-    """Record, line number or ``None`` for all of it, bytes, reason."""
+    dead: list[tuple[Record, str]] = field(default_factory=list)
+    """Records that nobody can read, and why."""
+    received: Counter[tuple[str, datetime]] = field(default_factory=Counter)
+    """Lines by source id and time of receipt, as the headers of the records count them."""
+    lost: Counter[tuple[str, datetime]] = field(default_factory=Counter)
+    """The lines among them of ``dead``."""
 
     @property
     def messages(self) -> list[Message]:

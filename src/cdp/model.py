@@ -48,6 +48,17 @@ class Source:
         """Whether the write key lies in the open (browser, app), so its claims are not trusted."""
         return self.type in PUBLIC_SOURCE_TYPES
 
+    @property
+    def joins_known(self) -> bool:
+        """Whether its events may tie two known people together; a public key's never do."""
+        return not self.is_public and self.settings.get("links") != "anonymous"
+
+    @property
+    def trusts_times(self) -> bool:
+        """Whether its clock is taken at its word."""
+        said = self.settings.get("trusted_times")
+        return not self.is_public if said is None else bool(said)
+
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One accepted call, read and normalised: what the worker works on.
@@ -91,7 +102,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """An event that was refused at the door, kept with its reason and its bytes."""
+    """An event or record that was refused, kept with its reason and its bytes."""
 
     source_id: str
     message_id: str | None
@@ -99,3 +110,18 @@ class RejectedEvent:
     message: str
     received_at: datetime
     raw: bytes
+    kind: str = "events"
+    """What it would have been: events, orders, …"""
+    place: int | None = None
+    """Its place in the request, or its row in a file."""
+    request_id: str | None = None
+    sent_at: str | None = None
+    """What the request said, as it said it."""
+    route_type: str | None = None
+    """The type of event that the route says."""
+    shared: bytes | None = None
+    """What the batch said for all its events, as JSON."""
+    truncated: bool = False
+    """Whether ``raw`` is only the beginning."""
+    key: bytes | None = None
+    """What the same line has whenever the log brings it; without it, it is always a new one."""

@@ -95,9 +95,9 @@ def write_orders(tx: Driver, work: Work) -> None:
 
 def account(tx: Driver, work: Work) -> None:
     """Write down what became of everything that arrived, down to the last line."""
-    outcomes.write_rejected(tx, work.batch.rejected)
+    kept_before = outcomes.write_rejected(tx, work.batch.rejected, work.batch_id)
     outcomes.write_dead_letters(tx, work.batch.log, work.batch.dead)
-    counts = tally_outcomes(work.fresh, work.duplicates, work.batch.rejected)
+    counts = tally_outcomes(work.batch, work.fresh, work.duplicates, kept_before)
     outcomes.count_outcomes(tx, counts)
 
 

@@ -8,17 +8,23 @@ import msgspec
 
 from cdp.batch import Batch, PostedOrder
 from cdp.ingest.read_line import read_line
+from cdp.ingest.refused_lines import (
+    count_received,
+    has_readable_times,
+    read_rejected,
+    refuse,
+    refuse_unknown_source,
+    refuse_unprocessable,
+)
 from cdp.log.format import LoggedLine, RejectedLine, UnknownFormat, unpack_record
 from cdp.log.port import Record
-from cdp.model import Identifier, RejectedEvent, Source
+from cdp.model import Identifier, Source
 from cdp.orders.order_record import read_order
 from cdp.orders.read_report import Refusal
 from cdp.runtime.clock import parse_time
 
 Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
 FindSource = Callable[[str], Source | None]
-
-_decode_rejected = msgspec.json.Decoder(RejectedLine).decode
 
 
 def read_batch(
@@ -36,26 +42,29 @@ def read_batch(
 
     Orders that name no currency are in ``currency``.
 
-    Lines named in ``skip`` as (partition, offset, line number) become dead letters with
-    ``skip_reason``; so does what cannot be read at all.
+    Lines named in ``skip`` as (partition, offset, line number) are refused as unprocessable with
+    ``skip_reason``; so are lines that cannot be read. Records that cannot be are dead letters.
     """
     batch = Batch(log, _moves(records, positions))
     for record in records:
+        received = count_received(record)
+        batch.received.update(received)
         try:
             kind, lines = unpack_record(record)
+            if not has_readable_times(record):
+                raise UnknownFormat("unreadable headers: times")
         except UnknownFormat as error:
-            batch.dead.append((record, None, record.value, f"unknown_format: {error}"))
+            batch.dead.append((record, f"unknown_format: {error}"))
+            batch.lost.update(received)
             continue
         source = find_source(lines[0].source_id) if lines else None
-        if lines and source is None:
-            batch.dead.append((record, None, record.value, "unknown_source"))
-            continue
         for line in lines:
-            assert source is not None
             if (record.partition, record.offset, line.ordinal) in skip:
-                batch.dead.append((record, line.ordinal, line.line, skip_reason))
+                batch.rejected.append(refuse_unprocessable(record, kind, line, skip_reason))
             elif kind == "rejected":
-                batch.rejected.append(_read_rejected(line))
+                batch.rejected.append(read_rejected(record, line))
+            elif source is None:
+                batch.rejected.append(refuse_unknown_source(record, kind, line))
             elif kind == "orders":
                 _read_order(batch, record, line, source, identify, currency)
             else:
@@ -77,10 +86,11 @@ def _read_event(
     try:
         read = read_line(line, source, identify)
     except Exception as error:  # a line that ingest let through but nobody can read
-        batch.dead.append((record, line.ordinal, line.line, f"unreadable: {type(error).__name__}"))
+        reason = f"unreadable: {type(error).__name__}"
+        batch.rejected.append(refuse_unprocessable(record, "events", line, reason))
         return
     if isinstance(read, RejectedLine):
-        batch.rejected.append(_keep_rejected(line, read))
+        batch.rejected.append(refuse(record, line, read))
     else:
         batch.events.append(read)
 
@@ -103,11 +113,12 @@ def _read_order(
             default_currency=currency,
         )
     except Exception as error:  # a line that ingest let through but nobody can read
-        batch.dead.append((record, line.ordinal, line.line, f"unreadable: {type(error).__name__}"))
+        reason = f"unreadable: {type(error).__name__}"
+        batch.rejected.append(refuse_unprocessable(record, "orders", line, reason))
         return
     if isinstance(read, Refusal):
-        refused = RejectedLine(read.code, read.message, line.line)
-        batch.rejected.append(_keep_rejected(line, refused))
+        refused = RejectedLine(read.code, read.message, line.line, kind="orders")
+        batch.rejected.append(refuse(record, line, refused))
         return
     batch.orders.append(
         PostedOrder(
@@ -118,16 +129,4 @@ def _read_order(
             read.seen_at,
             read.report,
         )
-    )
-
-
-def _read_rejected(line: LoggedLine) -> RejectedEvent:
-    return _keep_rejected(line, _decode_rejected(line.line))
-
-
-def _keep_rejected(line: LoggedLine, refused: RejectedLine) -> RejectedEvent:
-    received_at = parse_time(line.received_at)
-    assert received_at is not None
-    return RejectedEvent(
-        line.source_id, refused.message_id, refused.code, refused.message, received_at, refused.raw
     )

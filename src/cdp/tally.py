@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
-from cdp.batch import Message
+from cdp.batch import Batch, Message
 from cdp.model import RejectedEvent
 from cdp.storage.outcomes_store import Outcome, OutcomeKey, minute_of
 
 
 def tally_outcomes(
-    stored: Iterable[Message], duplicates: Iterable[Message], rejected: Iterable[RejectedEvent]
+    batch: Batch,
+    stored: Iterable[Message],
+    duplicates: Iterable[Message],
+    kept_before: Sequence[RejectedEvent] = (),
 ) -> Counter[OutcomeKey]:
-    """Count everything that arrived, whatever kind it is of."""
+    """Count everything that arrived, whatever kind it is of.
+
+    ``kept_before`` are those among the batch's refused ones that the log brought once before.
+    """
     counts: Counter[OutcomeKey] = Counter()
-    _count_messages(counts, "stored", stored)
-    _count_messages(counts, "duplicate", duplicates)
-    for refused in rejected:
-        counts[refused.source_id, minute_of(refused.received_at), "rejected"] += 1
+    _add(counts, "received", batch.received)
+    _add(counts, "rejected", batch.lost)
+    _add(counts, "stored", _count_messages(stored))
+    _add(counts, "duplicate", _count_messages(duplicates))
+    _add(counts, "rejected", Counter((r.source_id, r.received_at) for r in batch.rejected))
+    for again in kept_before:
+        minute = minute_of(again.received_at)
+        counts[again.source_id, minute, "rejected"] -= 1
+        counts[again.source_id, minute, "duplicate"] += 1
     return counts
 
 
-def _count_messages(
-    counts: Counter[OutcomeKey], outcome: Outcome, messages: Iterable[Message]
+def _add(
+    counts: Counter[OutcomeKey], outcome: Outcome, numbers: Mapping[tuple[str, datetime], int]
 ) -> None:
-    # Few different times in a batch: the events of a request share theirs.
-    received = Counter((one.source.source_id, one.received_at) for one in messages)
-    for (source_id, received_at), number in received.items():
+    for (source_id, received_at), number in numbers.items():
         counts[source_id, minute_of(received_at), outcome] += number
+
+
+def _count_messages(messages: Iterable[Message]) -> Counter[tuple[str, datetime]]:
+    # Few different times in a batch: the events of a request share theirs.
+    return Counter((one.source.source_id, one.received_at) for one in messages)

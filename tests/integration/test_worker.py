@@ -188,10 +188,12 @@ def test_one_event_that_cannot_be_processed_is_set_aside_and_its_neighbours_land
     append_events(log, source_id, history)
     drain(make_worker(database, log, steps=(*STEPS[:2], refuse_poison, *STEPS[2:])))
     assert ask(database, "SELECT count(*) FROM events") == [(len(history) - 2,)]
-    letters = ask(database, "SELECT reason, convert_from(value, 'utf8') FROM dead_letters")
-    assert len(letters) == 1
-    assert '"messageId": "poison"' in letters[0][1]
-    assert "DataError" in letters[0][0]
+    ((code, reason, message_id, raw),) = ask(
+        database, "SELECT code, message, message_id, convert_from(raw, 'utf8') FROM rejected"
+    )
+    assert (code, message_id) == ("unprocessable", "poison")
+    assert '"messageId": "poison"' in raw
+    assert "DataError" in reason
 
 
 def test_a_connection_that_breaks_puts_no_event_aside(
@@ -215,7 +217,7 @@ def test_a_connection_that_breaks_puts_no_event_aside(
         stop.wait(0.05)
     stop.set()
     thread.join(30)
-    assert ask(database, "SELECT count(*) FROM dead_letters") == [(0,)]
+    assert ask(database, "SELECT count(*) FROM rejected") == [(0,)]
     assert ask(database, "SELECT count(*) FROM events") == [(1,)]
 
 

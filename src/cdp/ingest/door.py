@@ -14,7 +14,7 @@ from cdp.errors import Unavailable
 from cdp.ingest.lenient import encode
 from cdp.ingest.open_body import Opened, read_heads
 from cdp.ingest.packing import ANSWER_SECONDS, Offsets, RequestLog, pack
-from cdp.ingest.parse import Judged, Rejection, judge
+from cdp.ingest.parse import Judged, judge
 from cdp.ingest.records import RecordKind, judge_records
 from cdp.log.format import Kind, RejectedLine
 from cdp.log.port import Log, LogUnavailable
@@ -23,6 +23,7 @@ from cdp.settings import Settings
 
 _LONGEST_RAW = 600_000
 """Bytes of a refused event that are kept: as base64 they still fit into one record."""
+_LONGEST_SHARED = 32 * 1024
 
 
 def write_request(
@@ -40,7 +41,7 @@ def write_request(
 
     ``kind`` is what the lines taken are; times are RFC 3339 text.
     """
-    rejected = [_write_rejected(one) for one in judged.rejected] if judged.rejected else ()
+    rejected = write_rejected(judged, kind) if judged.rejected else ()
     if rejected:
         size += sum(map(len, rejected))
     # Refused lines name nobody for certain, so the request chooses where they lie.
@@ -58,9 +59,27 @@ def write_request(
     )
 
 
-def _write_rejected(one: Rejection) -> bytes:
-    raw = one.raw[:_LONGEST_RAW]
-    return encode(RejectedLine(one.code, one.message, raw, one.message_id, one.index))
+def write_rejected(judged: Judged, kind: str) -> list[bytes]:
+    """Return the log lines of what was refused, with all that judging it again takes. Pure."""
+    shared = encode(judged.shared) if judged.shared else None
+    # What a batch says for all would be kept once per refused event.
+    is_cut = shared is not None and len(shared) > _LONGEST_SHARED
+    return [
+        encode(
+            RejectedLine(
+                one.code,
+                one.message,
+                one.raw[:_LONGEST_RAW],
+                one.message_id,
+                one.index,
+                kind,
+                judged.route_type,
+                None if is_cut else shared,
+                is_cut or len(one.raw) > _LONGEST_RAW,
+            )
+        )
+        for one in judged.rejected
+    ]
 
 
 class Door:

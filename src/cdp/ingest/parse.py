@@ -9,7 +9,9 @@ must be changed (a type from the route, what the batch says for all), takes the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from zlib import crc32
 
 from msgspec import UNSET
@@ -46,6 +48,10 @@ class Judged:
     lines: dict[int, list[bytes]] = field(default_factory=dict)
     accepted: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    route_type: str | None = None
+    """The type that the route says: whoever judges a refused event again needs it."""
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    """What the batch says for all its events; likewise."""
 
 
 def judge(
@@ -56,7 +62,7 @@ def judge(
     ``route_type`` is the type that the route says, ``None`` on batch routes. An event goes to the
     partition of its primary identifier: ``userId``, else ``anonymousId``, else any other.
     """
-    judged = Judged()
+    judged = Judged(route_type=route_type, shared=opened.shared)
     by_partition = judged.lines
     allowed = _ALLOWED[route_type]
     longest = -1 if opened.shared else max_event_bytes

@@ -15,7 +15,7 @@ The headers say the rest:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -36,14 +36,34 @@ class RequestLines(NamedTuple):
     lines: Sequence[bytes]
 
 
-class RejectedLine(msgspec.Struct):
-    """A refused event on its way to the ``rejected`` table; ``raw`` travels as base64."""
+class JoinedLines(NamedTuple):
+    """Lines as they lie in a record: with a newline between each two."""
+
+    count: int
+    value: bytes
+
+    def split(self) -> list[bytes]:
+        """Return them one by one."""
+        return self.value.split(b"\n")
+
+
+class RejectedLine(msgspec.Struct, omit_defaults=True):
+    """A refused event on its way to the ``rejected`` table; bytes travel as base64."""
 
     code: str
     message: str
     raw: bytes
     message_id: str | None = None
     index: int | None = None
+    """Its place in the request, or its row in a file."""
+    kind: str = "events"
+    """What it would have been: events, orders, …"""
+    route_type: str | None = None
+    """The type of event that the route says."""
+    shared: bytes | None = None
+    """What the batch says for all its events, as JSON."""
+    truncated: bool = False
+    """Whether ``raw`` is only the beginning."""
 
 
 class LoggedLine(msgspec.Struct, frozen=True, gc=False):
@@ -61,9 +81,10 @@ class UnknownFormat(Exception):
     """The record was written by something else, or by a newer version."""
 
 
-_RequestHeader = tuple[str, str, str | None, int]
+RequestHeader = tuple[str, str, str | None, int]
+"""Request id, received at, sent at, number of lines."""
 _encode = msgspec.json.Encoder().encode
-_decode_requests = msgspec.json.Decoder(list[_RequestHeader]).decode
+_decode_requests = msgspec.json.Decoder(list[RequestHeader]).decode
 
 
 def pack_record(
@@ -74,20 +95,40 @@ def pack_record(
     kind: Kind = "events",
 ) -> NewRecord:
     """Pack the lines of ``requests`` into one record. A line must be JSON without a raw newline."""
-    lines: list[bytes] = []
-    header: list[_RequestHeader] = []
-    for request in requests:
-        lines.extend(request.lines)
-        header.append(
-            (request.request_id, request.received_at, request.sent_at, len(request.lines))
+    entries = [
+        (
+            introduce(request.request_id, request.received_at, request.sent_at),
+            JoinedLines(len(request.lines), b"\n".join(request.lines)),
         )
+        for request in requests
+    ]
+    return pack_joined(partition, key, source_id, entries, kind)
+
+
+def introduce(request_id: str, received_at: str, sent_at: str | None) -> str:
+    """Return what a record's header says of a request, up to the number of its lines.
+
+    The same for every record that holds lines of it, so it is written once.
+    """
+    return _encode((request_id, received_at, sent_at)).decode()[:-1]
+
+
+def pack_joined(
+    partition: int,
+    key: bytes | None,
+    source_id: str,
+    entries: Sequence[tuple[str, JoinedLines]],
+    kind: Kind = "events",
+) -> NewRecord:
+    """Pack the lines of requests into one record, each with what ``introduce`` said of it."""
     headers = {
         "cdp-format": FORMAT,
         "cdp-kind": kind,
         "cdp-source": source_id,
-        "cdp-requests": _encode(header).decode(),
+        "cdp-requests": f"[{','.join([f'{intro},{lines.count}]' for intro, lines in entries])}]",
     }
-    return NewRecord(partition, key, headers, b"\n".join(lines))
+    value = b"\n".join([lines.value for _, lines in entries if lines.count])
+    return NewRecord(partition, key, headers, value)
 
 
 def unpack_record(record: Record) -> tuple[Kind, list[LoggedLine]]:
@@ -107,8 +148,16 @@ def unpack_record(record: Record) -> tuple[Kind, list[LoggedLine]]:
     return kind, list(_zip_lines(source_id, requests, lines))  # type: ignore[return-value]
 
 
+def read_requests(headers: Mapping[str, str]) -> list[RequestHeader]:
+    """Return what the headers of a record say it holds; nothing when they cannot be read."""
+    try:
+        return _decode_requests(headers.get("cdp-requests") or "[]")
+    except msgspec.DecodeError:
+        return []
+
+
 def _zip_lines(
-    source_id: str, requests: Sequence[_RequestHeader], lines: Sequence[bytes]
+    source_id: str, requests: Sequence[RequestHeader], lines: Sequence[bytes]
 ) -> Iterator[LoggedLine]:
     ordinal = 0
     for request_id, received_at, sent_at, count in requests:
