@@ -32,6 +32,7 @@ from cdp.ingest.body import ClientLeft, inflate, read_body
 from cdp.ingest.cors import cors_headers, find_header
 from cdp.ingest.cors_app import FAULT, CorsApp, send_answer
 from cdp.ingest.door import write_request
+from cdp.ingest.open_body import require_room_for_shared
 from cdp.ingest.packing import Offsets, PackingWriter, RequestLog
 from cdp.ingest.parse import Judged, Opened, judge, open_batch, open_single
 from cdp.ingest.pixel import GIF, read_pixel
@@ -166,6 +167,7 @@ class IngestApp:
         body = inflate(body, encoding, self._max_request_bytes)
         if route.kind == "batch":
             opened = open_batch(body)
+            require_room_for_shared(opened, self._max_request_bytes)
         else:
             opened = open_single(body, wants_key=source is None)
         if source is None:

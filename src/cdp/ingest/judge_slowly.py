@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from cdp.ingest.contacts import find_contact
-from cdp.ingest.lenient import NotJson, TooDeep, add_flags, decode_leniently, encode
+from cdp.ingest.lenient import ODD_SHAPE, NotJson, TooDeep, add_flags, decode_leniently, encode
 from cdp.ingest.open_body import Opened
-from cdp.ingest.wire_event import read_id
+from cdp.ingest.wire_event import LONGEST_ID, read_id
 from cdp.model import EVENT_TYPES
-
-LONGEST_ID = 512
-"""Characters. Longer ones are no identifiers of people, and do not fit into an index."""
 
 
 class Refusal(Exception):
@@ -29,11 +26,7 @@ def judge_slowly(
 ) -> tuple[bytes, str]:
     """Return the log line and the primary identifier of one event; raises ``Refusal``."""
     if len(line) > max_event_bytes:
-        raise Refusal(
-            "event_too_large",
-            f"the event has {len(line)} bytes; this source takes {max_event_bytes}",
-            _read_heedlessly(line),
-        )
+        raise _too_large(line, max_event_bytes, _read_heedlessly(line))
     try:
         event, flags = decode_leniently(line)
     except TooDeep as error:
@@ -42,15 +35,25 @@ def judge_slowly(
         raise Refusal("invalid_json", f"the event is not JSON: {error}") from error
     if not isinstance(event, dict):
         raise Refusal("not_an_object", "an event is a JSON object")
-    changed = _set_type(event, route_type) | _share(event, opened.shared) | bool(flags)
-    primary = _check_identifiers(event)
-    add_flags(event, flags)
-    if changed or b"\n" in line:
-        try:
+    changed = _set_type(event, route_type) | _share(event, opened, flags) | bool(flags)
+    try:
+        primary = _check_identifiers(event)
+        add_flags(event, flags)
+        if changed or b"\n" in line:
             line = encode(event)
-        except RecursionError as error:
-            raise Refusal("too_deep", "the event is nested too deeply", event) from error
+    except RecursionError as error:
+        raise Refusal("too_deep", "the event is nested too deeply", event) from error
+    if opened.shared and len(line) > max_event_bytes:
+        raise _too_large(line, max_event_bytes, event)
     return line, primary
+
+
+def _too_large(line: bytes, max_event_bytes: int, event: object) -> Refusal:
+    return Refusal(
+        "event_too_large",
+        f"the event has {len(line)} bytes; this source takes {max_event_bytes}",
+        event,
+    )
 
 
 def _set_type(event: dict[str, Any], route_type: str | None) -> bool:
@@ -65,12 +68,18 @@ def _set_type(event: dict[str, Any], route_type: str | None) -> bool:
     return False
 
 
-def _share(event: dict[str, Any], shared: dict[str, Any]) -> bool:
+def _share(event: dict[str, Any], opened: Opened, flags: set[str]) -> bool:
     """Merge what the batch says for all into the event, which has the last word."""
-    for name, values in shared.items():
+    for name, values in opened.shared.items():
         own = event.get(name)
-        event[name] = {**values, **own} if isinstance(own, dict) else dict(values)
-    return bool(shared)
+        if own is None or isinstance(own, dict):
+            event[name] = {**values, **(own or {})}
+        elif name == "context":
+            # No object, so it cannot be merged; it is kept where the worker would put it.
+            event[name] = {**values, "cdp": {"odd": {"context": own}}}
+            flags.add(ODD_SHAPE)
+    flags |= opened.shared_flags
+    return bool(opened.shared)
 
 
 def _check_identifiers(event: dict[str, Any]) -> str:
@@ -104,8 +113,7 @@ def _read_heedlessly(line: bytes) -> object:
 
 
 def _read_message_id(event: object) -> str | None:
-    return _text(event.get("messageId")) if isinstance(event, dict) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    written = event.get("messageId") if isinstance(event, dict) else None
+    if isinstance(written, bool) or not isinstance(written, str | int):
+        return None
+    return read_id(written)

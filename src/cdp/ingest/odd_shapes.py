@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cdp.ingest.lenient import ODD_SHAPE, add_flags, decode_leniently, encode
+from cdp.ingest.wire_event import LONGEST_ID
 
 
 def straighten(data: bytes) -> bytes:
@@ -27,6 +28,7 @@ def straighten(data: bytes) -> bytes:
     if isinstance(context, dict):
         for name, fits in _CONTEXT.items():
             _fit(context, name, fits, f"context.{name}", odd)
+        _sift_external_ids(context, odd)
         for outer, members in _INNER.items():
             inner = context.get(outer)
             if isinstance(inner, dict):
@@ -52,12 +54,29 @@ def _fit(
         within[name] = encode(value).decode()
 
 
+def _sift_external_ids(context: dict[str, Any], odd: dict[str, Any]) -> None:
+    """Move the external ids that do not fit out of the way; the others still name the person."""
+    found = context.get("externalIds")
+    if not isinstance(found, list):
+        return
+    context["externalIds"] = [one for one in found if _is_external_id(one)]
+    for index, one in enumerate(found):
+        if not _is_external_id(one):
+            odd[f"context.externalIds[{index}]"] = one
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)
+    if isinstance(value, str):
+        return len(value) <= LONGEST_ID
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_message_id(value: Any) -> bool:
+    return isinstance(value, str) or _is_id(value)
 
 
 def _is_time(value: Any) -> bool:
@@ -76,15 +95,14 @@ def _is_id_list(value: Any) -> bool:
     return isinstance(value, list | dict)
 
 
-def _is_external_id_list(value: Any) -> bool:
-    return isinstance(value, list) and all(
+def _is_external_id(one: Any) -> bool:
+    return (
         isinstance(one, dict)
         and (one.get("id") is None or _is_id(one["id"]))
         and all(
             one.get(name) is None or _is_text(one[name])
             for name in ("type", "collection", "encoding")
         )
-        for one in value
     )
 
 
@@ -96,7 +114,7 @@ _EVENT: dict[str, Callable[[Any], bool]] = {
     "anonymousId": _is_id,
     "previousId": _is_id,
     "groupId": _is_id,
-    "messageId": _is_id,
+    "messageId": _is_message_id,
     "timestamp": _is_time,
     "originalTimestamp": _is_time,
     "sentAt": _is_time,
@@ -106,7 +124,7 @@ _EVENT: dict[str, Callable[[Any], bool]] = {
 }
 _CONTEXT: dict[str, Callable[[Any], bool]] = {
     "traits": _is_object,
-    "externalIds": _is_external_id_list,
+    "externalIds": _is_list,
     "device": _is_object,
     "consent": _is_object,
     "consentManagement": _is_object,

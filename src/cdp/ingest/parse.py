@@ -16,7 +16,7 @@ from zlib import crc32
 
 from msgspec import UNSET
 
-from cdp.ingest.judge_slowly import LONGEST_ID, Refusal, judge_slowly
+from cdp.ingest.judge_slowly import Refusal, judge_slowly
 from cdp.ingest.open_body import Opened, open_batch, open_single
 from cdp.model import EVENT_TYPES
 
@@ -72,12 +72,7 @@ def judge(
         primary: str | int | None = None
         if head is not None and head.type in allowed and len(line) <= longest:
             primary = head.user_id or head.anonymous_id
-        if (
-            type(primary) is not str
-            or b"\n" in line
-            or len(primary) > LONGEST_ID
-            or primary.isspace()
-        ):
+        if type(primary) is not str or b"\n" in line or primary.isspace():
             try:
                 line, primary = judge_slowly(line, route_type, opened, max_event_bytes)
             except Refusal as refusal:

@@ -30,11 +30,14 @@ from cdp.ingest.lenient import (
     needs_cleaning,
 )
 from cdp.ingest.odd_shapes import straighten
+from cdp.ingest.unknown_members import keep_members, list_leftovers
 from cdp.ingest.wire_event import (
+    KNOWN_MEMBERS,
     UNREADABLE,
     WireContext,
     WireLine,
     decode_context,
+    decode_known_line,
     decode_line,
     decode_named,
     decode_object,
@@ -60,12 +63,13 @@ def read_line(line: LoggedLine, source: Source, identify: Identify) -> Event | R
     """Return the event in ``line``, or why it cannot be one.
 
     Every value in the result is strict JSON that Postgres and DuckDB take; what had to be changed
-    for that is said in ``context.cdp.flags``.
+    for that is said in ``context.cdp.flags``, and what has no place of its own is kept under
+    ``context.cdp.fields``.
     """
     data = line.line
-    if needs_cleaning(data):
-        data = _clean(data)
     try:
+        if needs_cleaning(data):
+            data = _clean(data)
         parts = _decode(data)
     except UNREADABLE:
         try:
@@ -75,7 +79,10 @@ def read_line(line: LoggedLine, source: Source, identify: Identify) -> Event | R
             return RejectedLine("unreadable", "the event cannot be read", line.line)
     if parts.wire.type not in EVENT_TYPES:
         return RejectedLine("unknown_type", "`type` is no type of event", line.line)
-    return _build(line, data, source, identify, parts)
+    try:
+        return _build(line, data, source, identify, parts)
+    except RecursionError:
+        return RejectedLine("too_deep", "the event is nested too deeply", line.line)
 
 
 class _Parts(NamedTuple):
@@ -87,11 +94,19 @@ class _Parts(NamedTuple):
     traits: dict[str, Any] | None
     traits_bytes: bytes
     properties: bytes
+    unknown: Mapping[str, Any] = _NOTHING
+    """Members of the event that have no meaning here."""
 
 
 def _decode(data: bytes) -> _Parts:
     """Decode strictly; raises one of ``UNREADABLE`` for an odd event."""
-    wire = decode_line(data)
+    unknown = _NOTHING
+    try:
+        wire: WireLine = decode_known_line(data)
+    except UNREADABLE:
+        wire = decode_line(data)
+        members = decode_object(data)
+        unknown = {name: members[name] for name in members.keys() - KNOWN_MEMBERS}
     context = _as_object(wire.context)
     traits = _as_object(wire.traits)
     return _Parts(
@@ -101,6 +116,7 @@ def _decode(data: bytes) -> _Parts:
         None if traits == _EMPTY else decode_object(traits),
         traits,
         _as_object(wire.properties),
+        unknown,
     )
 
 
@@ -131,19 +147,23 @@ def _build(
     personal: Mapping[str, Any] = context.traits or _NOTHING
     if kind == "identify" and parts.traits:
         personal = {**personal, **parts.traits} if personal else parts.traits
-    message_id = wire.message_id
-    if message_id is None or message_id == "":
-        message_id = _make_message_id(line, data, source, original)
+    message_id = read_id(wire.message_id) or _make_message_id(line, data, source, original)
+    context_bytes = parts.context_bytes
+    if when.is_odd:
+        context_bytes = _flag_time(context_bytes, when)
+    leftovers = list_leftovers(wire, kind)
+    if leftovers or parts.unknown:
+        context_bytes = keep_members(context_bytes, leftovers, parts.unknown)
     return Event(
         source,
-        str(message_id),
+        message_id,
         kind,
         wire.event if kind == "track" else wire.name,
         when.at,
         received_at,
         identify(_list_claims(wire, context, personal)),
         _choose_properties(kind, parts, personal),
-        _flag_time(parts.context_bytes, when) if when.is_odd else parts.context_bytes,
+        context_bytes,
         personal,
         _read_consents(context),
         read_id(wire.group_id),

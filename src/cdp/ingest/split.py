@@ -18,26 +18,28 @@ class NoBatch(ValueError):
 def split_batch(body: bytes, name: str = "batch") -> tuple[list[bytes], bytes]:
     """Return the elements of the list ``name``, and the body with that list emptied.
 
-    Raises ``NoBatch``. What is no JSON comes out as some elements or other; they are judged next.
+    Of several such lists the last counts, as with every name that an object says twice. Raises
+    ``NoBatch``. What is no JSON comes out as some elements or other; they are judged next.
     """
     wanted = f'"{name}"'.encode()
     depth = 0
     key = b""
     last_text = b""
     start: int | None = None
-    opened = 0
+    opened = closed = 0
     elements: list[bytes] = []
     for token in _TOKEN.finditer(body):
         mark = token[0]
         if mark in b"[{":
             depth += 1
-            if depth == 2 and mark == b"[" and key == wanted and not elements:
+            if depth == 2 and mark == b"[" and key == wanted:
                 start = opened = token.end()
+                elements = []
         elif mark in b"]}":
             depth -= 1
             if start is not None and depth == 1:
                 _keep(elements, body[start : token.start()])
-                return elements, body[:opened] + body[token.start() :]
+                start, closed = None, token.start()
         elif mark == b"," and depth == 2 and start is not None:
             _keep(elements, body[start : token.start()])
             start = token.end()
@@ -45,7 +47,9 @@ def split_batch(body: bytes, name: str = "batch") -> tuple[list[bytes], bytes]:
             key = last_text
         elif depth == 1:
             last_text = mark
-    raise NoBatch(f"no list named {name}")
+    if not closed:
+        raise NoBatch(f"no list named {name}")
+    return elements, body[:opened] + body[closed:]
 
 
 def _keep(elements: list[bytes], element: bytes) -> None:

@@ -5,12 +5,15 @@ Types are as wide as what SDKs were seen to send, so that only the odd event tak
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-WireId = str | int | None
+LONGEST_ID = 512
+"""Characters. Longer ones are no identifiers of people, and do not fit into an index."""
+
+WireId = Annotated[str, msgspec.Meta(max_length=LONGEST_ID)] | int | None
 """An identifier as sent: rudder-node and the Python SDKs leave numbers in groupId, previousId."""
 
 _EMPTY = Raw(b"")
@@ -57,7 +60,7 @@ class WireContext(msgspec.Struct, rename="camel"):
 
 
 class WireLine(msgspec.Struct, rename="camel"):
-    """One event, as the worker reads it."""
+    """One event, as the worker reads it, with what SDKs add that says nothing of the person."""
 
     type: str
     event: str | None = None
@@ -74,6 +77,15 @@ class WireLine(msgspec.Struct, rename="camel"):
     properties: Raw = _EMPTY
     traits: Raw = _EMPTY
     context: Raw = _EMPTY
+    integrations: Raw = _EMPTY
+    channel: Raw = _EMPTY
+    write_key: Raw = _EMPTY
+    received_at: Raw = _EMPTY
+    metadata: Raw = msgspec.field(default=_EMPTY, name="_metadata")
+
+
+class _KnownLine(WireLine, forbid_unknown_fields=True):
+    """One event that has no other members."""
 
 
 class WireNamed(msgspec.Struct, gc=False):
@@ -87,6 +99,14 @@ class WireHead(msgspec.Struct, gc=False, rename="camel"):
     """As much of an event as the door needs."""
 
     type: str | UnsetType = UNSET
+    user_id: WireId = None
+    anonymous_id: WireId = None
+
+
+class WireTypedHead(msgspec.Struct, gc=False, rename="camel"):
+    """The same of an event whose type no route says."""
+
+    type: Literal["track", "identify", "page", "screen", "group", "alias"]
     user_id: WireId = None
     anonymous_id: WireId = None
 
@@ -128,13 +148,18 @@ class WireKey(msgspec.Struct, gc=False, rename="camel"):
 
 
 decode_head = msgspec.json.Decoder(WireHead).decode
+decode_typed_head = msgspec.json.Decoder(WireTypedHead).decode
 decode_contacts = msgspec.json.Decoder(WireContacts).decode
 decode_batch = msgspec.json.Decoder(WireBatch).decode
 decode_key = msgspec.json.Decoder(WireKey).decode
 decode_line = msgspec.json.Decoder(WireLine).decode
+decode_known_line = msgspec.json.Decoder(_KnownLine).decode
 decode_context = msgspec.json.Decoder(WireContext).decode
 decode_named = msgspec.json.Decoder(WireNamed).decode
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+KNOWN_MEMBERS = frozenset(field.encode_name for field in msgspec.structs.fields(WireLine))
+"""The members of an event that have a meaning here, by their names on the wire."""
 
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What strict decoding raises for an event that then takes the slow path."""
