@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -72,6 +73,8 @@ write_keys = Table(
     Column("write_key", Text, nullable=False, unique=True),
     _now("created_at"),
     _time("last_used_at", nullable=True),
+    _time("disabled_at", nullable=True),
+    _time("ends_at", nullable=True),
 )
 
 tokens = Table(
@@ -693,4 +696,56 @@ manual_tag_values = Table(
     _time("at"),
     PrimaryKeyConstraint("key", "node_id"),
     Index(None, "node_id"),
+)
+
+# ── Imports ─────────────────────────────────────────────────────────────────────────────────────
+
+# The queue of imports, and how far each has come. The files lie in the data folder.
+imports = Table(
+    "imports",
+    metadata,
+    Column("import_id", Text, primary_key=True),
+    Column("source_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("mapping", JSONB, nullable=False),
+    # Of file, kind, mapping and source: the same import again is recognised by it.
+    Column("fingerprint", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("file_name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    Column("rows", BigInteger, nullable=False, server_default=text("0")),
+    Column("accepted", BigInteger, nullable=False, server_default=text("0")),
+    Column("rejected", BigInteger, nullable=False, server_default=text("0")),
+    Column("share", Double, nullable=False, server_default=text("0")),
+    Column("rate", Double),
+    Column("waiting", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    # Per partition of the log, the last offset.
+    Column("reached", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("runner_id", Text),
+    _time("lease_until", nullable=True),
+    Column("created_by", Text, nullable=False),
+    _time("said_at"),
+    _now("created_at"),
+    _time("started_at", nullable=True),
+    _now("updated_at"),
+    _time("finished_at", nullable=True),
+    _time("file_removed_at", nullable=True),
+    Index(None, "fingerprint"),
+    Index(None, "digest"),
+    Index(None, "created_at", "import_id"),
+)
+
+import_rejected = Table(
+    "import_rejected",
+    metadata,
+    Column("import_id", Text, nullable=False),
+    Column("row_number", BigInteger, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("import_id", "row_number"),
 )

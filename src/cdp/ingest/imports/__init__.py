@@ -1,0 +1,1 @@
+"""Files of events, profiles, orders and accounts: uploaded, mapped, judged, logged, resumable."""

@@ -1,0 +1,321 @@
+"""From the cells of a row to the document of an event, order or account. Pure.
+
+    mapping + column names ─► compile_mapping ─► Mapper: cells ─► document
+
+What depends on the columns alone is decided once; a row costs one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cdp.errors import Unprocessable
+from cdp.ingest.imports.mapping import Column
+from cdp.ingest.imports.mapping import Mapping as RowMapping
+from cdp.ingest.imports.presets import CONSTANTS, apply_preset
+from cdp.ingest.imports.targets import ALIASES, FIELDS, OBJECTS, PREFIXES, TIMES, Kind, check_target
+from cdp.ingest.imports.values import Convert, make_converter, make_plain, read_object, read_text
+
+Put = Callable[[dict[str, Any], Any], None]
+
+_IDS = frozenset({"userId", "anonymousId", "messageId", "groupId", "previousId"})
+_TEXTS = _IDS | {
+    "type", "event", "name", "category", "order_id", "account_id", "status", "currency", "store",
+    "channel",
+}  # fmt: skip
+_CONTACTS = ("email", "phone")
+
+
+class RowRefused(Exception):
+    """A row that cannot become a document: the verdict, without any of its values."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _Step(NamedTuple):
+    """What becomes of one column."""
+
+    place: int
+    name: str
+    convert: Convert | None
+    put: Put
+
+
+class Mapper:
+    """Maps rows of one file. Cells are a sequence in the order of ``columns``."""
+
+    def __init__(self, steps: Sequence[_Step], constants: Sequence[tuple[Put, Any]], *, empty: str):
+        self._steps = steps
+        self._constants = constants
+        self._keeps_empty = empty == "null"
+
+    def map(self, cells: Sequence[Any]) -> dict[str, Any]:
+        """Return the document; raises ``RowRefused`` naming the column that cannot be read."""
+        document: dict[str, Any] = {}
+        for put, value in self._constants:
+            put(document, value)
+        for place, name, convert, put in self._steps:
+            cell = cells[place]
+            if cell is None or cell == "":
+                if self._keeps_empty:
+                    put(document, None)
+                continue
+            if convert is not None:
+                try:
+                    cell = convert(cell)
+                except ValueError as error:
+                    raise RowRefused("invalid_value", f"column {name}: {error}") from error
+            put(document, cell)
+        return document
+
+
+def compile_mapping(
+    mapping: RowMapping,
+    kind: Kind,
+    columns: Sequence[str],
+    *,
+    timezone: str,
+    currency: str,
+    is_typed: bool,
+) -> Mapper:
+    """Return the mapper for a file with these ``columns``.
+
+    ``timezone`` and ``currency`` hold where the mapping says none; ``is_typed`` is whether cells
+    have types (Parquet) rather than all being text. Raises ``Unprocessable`` with
+    ``details.path`` when the mapping names a column that the file does not have.
+    """
+    chosen = dict(mapping.columns)
+    constants = dict(mapping.constants)
+    if mapping.preset is not None:
+        chosen |= apply_preset(mapping.preset, kind, columns, chosen)
+        constants = {**CONSTANTS.get((mapping.preset, kind), {}), **constants}
+    known = set(columns)
+    for name in mapping.columns:
+        if name not in known:
+            raise Unprocessable(
+                "unknown_column",
+                f"the file has no column {name!r}; it has {', '.join(columns)[:500]}",
+                path=f"/mapping/columns/{name.replace('~', '~0').replace('/', '~1')}",
+            )
+    timezone, currency = mapping.timezone or timezone, mapping.currency or currency
+    steps: list[_Step] = []
+    seen: set[str] = set()
+    for index, name in enumerate(columns):
+        if not name or name in seen:
+            continue
+        seen.add(name)
+        column = chosen.get(name)
+        if column is None:
+            column = _place_unknown(name, kind, mapping, is_typed=is_typed)
+        if column is None or column.to is None:
+            continue
+        target = column.to
+        convert = make_converter(column, target=target, timezone=timezone, currency=currency)
+        if convert is None:
+            convert = _default_converter(target, kind, timezone, currency, is_typed=is_typed)
+        put = _make_put(target, kind)
+        if column.type == "money" and target.startswith("properties."):
+            put = _with_currency(put, column.currency or currency)
+        steps.append(_Step(index, name, convert, put))
+    puts = [(_make_put(target, kind), value) for target, value in constants.items()]
+    return Mapper(steps, puts, empty=mapping.empty)
+
+
+def _place_unknown(name: str, kind: Kind, mapping: RowMapping, *, is_typed: bool) -> Column | None:
+    """Return what becomes of a column that the mapping does not name.
+
+    Without a mapping a column is read by the name that a field has on the wire.
+    """
+    if mapping.is_wire:
+        wire = ALIASES.get(name, name) if kind in ("events", "profiles") else name
+        if wire in OBJECTS[kind] or check_target(kind, wire) is None:
+            return Column(wire, None if is_typed or wire in FIELDS[kind] else "auto")
+    if mapping.unknown == "drop":
+        return None
+    home = {"events": "properties", "profiles": "traits", "accounts": "traits"}.get(kind)
+    if home is None:
+        return None
+    is_guessed = mapping.is_wire and not is_typed
+    return Column(f"{home}.{name.replace('.', '_')}", "auto" if is_guessed else None)
+
+
+def _default_converter(
+    target: str, kind: Kind, timezone: str, currency: str, *, is_typed: bool
+) -> Convert | None:
+    """Return how a column without a type is read: by what its target needs."""
+    head, _, rest = target.partition(".")
+    if target in OBJECTS[kind]:
+        return _plain(read_object) if is_typed else read_object
+    if target in TIMES or target == "refunds.at":
+        column = Column(target, "time")
+        return make_converter(column, target=target, timezone=timezone, currency=currency)
+    if target in _TEXTS or head == "identifiers" or target.startswith("members.identifiers."):
+        return read_text
+    if head == "lines" and rest == "quantity":
+        column = Column(target, "number")
+        return make_converter(column, target=target, timezone=timezone, currency=currency)
+    if head == "consent":
+        column = Column(target, "boolean")
+        return make_converter(column, target=target, timezone=timezone, currency=currency)
+    return make_plain if is_typed else None
+
+
+def _plain(convert: Convert) -> Convert:
+    def read(cell: Any) -> Any:
+        return make_plain(convert(cell))
+
+    return read
+
+
+# ── Where a value goes ──────────────────────────────────────────────────────────────────────────
+
+
+def _make_put(target: str, kind: Kind) -> Put:
+    head, _, rest = target.partition(".")
+    if head == "identifiers" and rest:
+        return _make_put_identifier(rest, kind)
+    if head == "consent" and rest:
+        return _put_at(["context", "consent", "categoryPreferences", rest])
+    if head in ("lines", "refunds", "members") and rest:
+        return _put_part(head, rest)
+    if target in OBJECTS[kind] and kind in ("events", "profiles") and target != "identifiers":
+        return _merge_at(target)
+    if head in PREFIXES[kind]:
+        return _put_at(target.split("."))
+    return _put_field(target)
+
+
+def _put_field(name: str) -> Put:
+    def put(document: dict[str, Any], value: Any) -> None:
+        document[name] = value
+
+    return put
+
+
+def _merge_at(name: str) -> Put:
+    def put(document: dict[str, Any], value: Any) -> None:
+        own = document.get(name)
+        if isinstance(own, dict) and isinstance(value, dict):
+            document[name] = {**value, **own}
+        else:
+            document[name] = value
+
+    return put
+
+
+def _put_at(path: Sequence[str]) -> Put:
+    *parents, last = path
+    if len(parents) == 1:
+        first = parents[0]
+
+        def put_shallow(document: dict[str, Any], value: Any) -> None:
+            inner = document.get(first)
+            if type(inner) is dict:
+                inner[last] = value
+            else:
+                document[first] = {last: value}
+
+        return put_shallow
+
+    def put(document: dict[str, Any], value: Any) -> None:
+        for name in parents:
+            inner = document.get(name)
+            if type(inner) is not dict:
+                inner = document[name] = {}
+            document = inner
+        document[last] = value
+
+    return put
+
+
+def _put_part(head: str, rest: str) -> Put:
+    if head == "members" and rest.startswith("identifiers."):
+        kind = rest.partition(".")[2]
+
+        def put_member(document: dict[str, Any], value: Any) -> None:
+            if value is not None:
+                part = document.setdefault(head, [{}])[0]
+                part.setdefault("identifier", {"type": kind, "value": value})
+
+        return put_member
+
+    def put(document: dict[str, Any], value: Any) -> None:
+        if value is not None:
+            document.setdefault(head, [{}])[0][rest] = value
+
+    return put
+
+
+def _make_put_identifier(kind: str, row_kind: Kind) -> Put:
+    if row_kind == "orders":
+        return _add_named("identifiers", kind)
+    if kind == "user_id":
+        return _skip_none(_put_field("userId"))
+    if kind == "anonymous_id":
+        return _skip_none(_put_field("anonymousId"))
+    if kind in _CONTACTS:
+        # Traits of an identify call are the person's; of others only those of the context.
+        home = ["traits"] if row_kind == "profiles" else ["context", "traits"]
+        return _skip_none(_put_at([*home, kind]))
+    if kind == "device_id":
+        return _skip_none(_put_at(["context", "device", "id"]))
+    return _add_external(kind)
+
+
+def _skip_none(put: Put) -> Put:
+    def put_known(document: dict[str, Any], value: Any) -> None:
+        if value is not None:
+            put(document, value)
+
+    return put_known
+
+
+def _add_named(name: str, kind: str) -> Put:
+    def put(document: dict[str, Any], value: Any) -> None:
+        if value is not None:
+            document.setdefault(name, []).append({"type": kind, "value": value})
+
+    return put
+
+
+def _add_external(kind: str) -> Put:
+    def put(document: dict[str, Any], value: Any) -> None:
+        if value is not None:
+            context = document.setdefault("context", {})
+            context.setdefault("externalIds", []).append(
+                {"id": value, "type": kind, "collection": "users", "encoding": "none"}
+            )
+
+    return put
+
+
+def _with_currency(put: Put, currency: str) -> Put:
+    """Say the currency of an amount beside it, where the wire has it, unless the row says one."""
+
+    def put_both(document: dict[str, Any], value: Any) -> None:
+        put(document, value)
+        document["properties"].setdefault("currency", currency)
+
+    return put_both
+
+
+def place_identifiers(document: dict[str, Any], named: Any, kind: Kind) -> None:
+    """Put ``[{"type", "value"}]`` of a profile row where the wire has identifiers.
+
+    Raises ``RowRefused`` for anything else.
+    """
+    if not isinstance(named, list):
+        raise RowRefused("invalid_identifiers", "`identifiers` is a list of type and value")
+    for one in named:
+        if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
+            raise RowRefused("invalid_identifiers", "an identifier has `type` and `value`")
+        value = one.get("value")
+        if value is None or value == "":
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise RowRefused("invalid_identifiers", "`value` is text or a whole number")
+        _make_put_identifier(one["type"], kind)(document, value)
