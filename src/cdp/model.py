@@ -6,7 +6,7 @@ per event is a ``msgspec.Struct``: a frozen dataclass takes ten times as long to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -125,3 +125,30 @@ class RejectedEvent:
     """Whether ``raw`` is only the beginning."""
     key: bytes | None = None
     """What the same line has whenever the log brings it; without it, it is always a new one."""
+
+
+class Verdict(NamedTuple):
+    """What a check of the tracking plan says of one event at the door.
+
+    Either it is refused, or it is marked, and loses what ``removed`` leads to.
+    """
+
+    code: str | None = None
+    """Why it is refused; ``None``: it is taken."""
+    message: str = ""
+    flags: tuple[str, ...] = ()
+    mark: Mapping[str, Any] | None = None
+    """What is written into its ``context.cdp.plan``."""
+    removed: tuple[tuple[str | int, ...], ...] = ()
+
+
+EventCheck = Callable[[dict[str, Any]], Verdict | None]
+"""From an event to the verdict on it; ``None`` when there is nothing to say."""
+
+FindCheck = Callable[[Source], EventCheck | None]
+"""From a source to the check of its events; ``None`` when they are not checked."""
+
+
+def check_nothing(source: Source) -> EventCheck | None:
+    """Be the ``FindCheck`` of a door that checks no events."""
+    return None
