@@ -79,6 +79,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.analytics import routes as analytics_routes
     from cdp.identity import routes as identity_routes
     from cdp.ingest import routes as ingest_routes
+    from cdp.ingest import source_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
     from cdp.profiles.profile_names import parse_profile_name
@@ -98,7 +99,8 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
         data_dir=settings.data_dir,
         describe_follower=lambda: analytics.follower.state().show(),
     )
-    yield ingest_routes.create_router(database, services.sources, log)
+    yield source_routes.create_router(database, services.sources)
+    yield ingest_routes.create_router(database, log)
     yield identity_routes.create_router(
         database,
         services.rules.get,

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from cdp.batch import PostedOrder
-from cdp.model import Event, Observation
+from datetime import datetime
+
+from cdp.batch import Message, Posted, PostedOrder
+from cdp.model import Event, Identifier, Observation
 
 
-def observe_event(event: Event) -> Observation:
-    """Return what ``event`` says about identity."""
+def observe(message: Message) -> list[Observation]:
+    """Return what ``message`` says about identity.
+
+    An event or an order without identifiers says nothing. An account says of each of its members
+    that they exist: members of one account are different people.
+    """
+    if isinstance(message, Event):
+        return [_observe_event(message)] if message.identifiers else []
+    if isinstance(message, PostedOrder):
+        seen_at = message.seen_at
+        return [_observe(message, message.identifiers, seen_at)] if message.identifiers else []
+    return [_observe(message, (member,), message.said.at) for member, _ in message.members]
+
+
+def _observe_event(event: Event) -> Observation:
     return Observation(
         event.identifiers,
         event.at,
         event.message_id,
         event.source.number,
-        trusted=not event.source.is_public,
+        trusted=event.source.joins_known,
         received_at=event.received_at,
     )
 
 
-def observe_order(order: PostedOrder) -> Observation:
-    """Return what ``order`` says about identity. Public keys cannot post orders."""
+def _observe(record: Posted, identifiers: tuple[Identifier, ...], at: datetime) -> Observation:
+    """Public keys cannot post records."""
     return Observation(
-        order.identifiers,
-        order.seen_at,
-        order.message_id,
-        order.source.number,
-        trusted=not order.source.is_public,
-        received_at=order.received_at,
+        identifiers,
+        at,
+        record.message_id,
+        record.source.number,
+        trusted=record.source.joins_known,
+        received_at=record.received_at,
         is_event=False,
     )

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from cdp.access.guard import Guard, read_requirements
 from cdp.access.token_directory import TokenDirectory
 from cdp.access.tokens_store import create_token
+from cdp.ingest import source_routes
 from cdp.ingest.routes import create_router
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.format import RejectedLine, RequestLines, pack_record
@@ -43,11 +44,12 @@ def directory(database: Database) -> SourceDirectory:
 
 @pytest.fixture
 def api(database: Database, directory: SourceDirectory, log: PostgresLog) -> FastAPI:
-    router = create_router(database, directory, log)
+    routers = [source_routes.create_router(database, directory), create_router(database, log)]
     app = FastAPI()
-    app.include_router(router)
+    for router in routers:
+        app.include_router(router)
     tokens = TokenDirectory(database)
-    app.add_middleware(Guard, routes=read_requirements([router]), tokens=tokens)
+    app.add_middleware(Guard, routes=read_requirements(routers), tokens=tokens)
     install_error_answers(app)
     return app
 
@@ -119,8 +121,14 @@ def test_settings_are_merged_and_null_removes_one(client: TestClient) -> None:
         ({"name": "a", "type": "toaster"}, "/type"),
         ({"name": "", "type": "web"}, "/name"),
         ({"type": "web"}, "/name"),
-        ({"name": "a", "type": "web", "settings": {"max_event_bytes": 5_000_000}}, "/settings"),
-        ({"name": "a", "type": "web", "settings": {"max_event_bytes": "x"}}, "/settings"),
+        (
+            {"name": "a", "type": "web", "settings": {"max_event_bytes": 5_000_000}},
+            "/settings/max_event_bytes",
+        ),
+        (
+            {"name": "a", "type": "web", "settings": {"max_event_bytes": "x"}},
+            "/settings/max_event_bytes",
+        ),
     ],
 )
 def test_a_mistake_in_a_source_is_named_by_its_place(

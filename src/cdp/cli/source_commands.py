@@ -14,6 +14,8 @@ app = typer.Typer(help="Sources and their write keys.", no_args_is_help=True)
 keys = typer.Typer(help="Write keys of a source: rotate with overlap.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 
+_COLUMNS = ("id", "name", "type", "write_key", "disabled", "settings", "created_at")
+
 SourceId = Annotated[str, typer.Argument(metavar="SOURCE_ID")]
 
 
@@ -21,7 +23,8 @@ SourceId = Annotated[str, typer.Argument(metavar="SOURCE_ID")]
 def list_sources(as_json: JsonFlag = False) -> None:
     """List the sources, oldest first."""
     with open_client() as client:
-        print_rows(client.pages("/v1/sources", limit=1000), as_json=as_json)
+        rows = client.pages("/v1/sources", limit=1000)
+        print_rows(rows, None if as_json else _COLUMNS, as_json=as_json)
 
 
 @app.command("create")
@@ -58,11 +61,65 @@ def update_source(
         print_record(client.call("PATCH", f"/v1/sources/{source_id}", body=body), as_json=as_json)
 
 
+@app.command("show")
+def show_source(source_id: SourceId, as_json: JsonFlag = False) -> None:
+    """Show a source: its settings, what holds for it, its keys."""
+    with open_client() as client:
+        print_record(client.call("GET", f"/v1/sources/{source_id}"), as_json=as_json)
+
+
+@app.command("disable")
+def disable_source(source_id: SourceId) -> None:
+    """Refuse all keys and hooks of a source until it is enabled again."""
+    with open_client() as client:
+        client.call("PATCH", f"/v1/sources/{source_id}", body={"disabled": True})
+
+
+@app.command("enable")
+def enable_source(source_id: SourceId) -> None:
+    """Take the events of a source again."""
+    with open_client() as client:
+        client.call("PATCH", f"/v1/sources/{source_id}", body={"disabled": False})
+
+
+@keys.command("list")
+def list_keys(source_id: SourceId, as_json: JsonFlag = False) -> None:
+    """List the write keys of a source, oldest first, with their last use."""
+    with open_client() as client:
+        print_rows(client.call("GET", f"/v1/sources/{source_id}/keys")["data"], as_json=as_json)
+
+
 @keys.command("create")
 def create_key(source_id: SourceId, as_json: JsonFlag = False) -> None:
     """Make a second write key, so that callers can change over before the old one goes."""
     with open_client() as client:
         print_record(client.call("POST", f"/v1/sources/{source_id}/keys"), as_json=as_json)
+
+
+@keys.command("rotate")
+def rotate_key(
+    source_id: SourceId,
+    overlap: Annotated[str, typer.Option(help="How long the old keys go on: 12h, 7d, 2w.")] = "7d",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a new write key and let the old ones end when callers have changed over."""
+    path = f"/v1/sources/{source_id}/keys"
+    with open_client() as client:
+        print_record(client.call("POST", path, body={"overlap": overlap}), as_json=as_json)
+
+
+@keys.command("disable")
+def disable_key(source_id: SourceId, key_id: str) -> None:
+    """Refuse a write key until it is enabled again."""
+    with open_client() as client:
+        client.call("PATCH", f"/v1/sources/{source_id}/keys/{key_id}", body={"disabled": True})
+
+
+@keys.command("enable")
+def enable_key(source_id: SourceId, key_id: str) -> None:
+    """Take a disabled write key again."""
+    with open_client() as client:
+        client.call("PATCH", f"/v1/sources/{source_id}/keys/{key_id}", body={"disabled": False})
 
 
 @keys.command("delete")

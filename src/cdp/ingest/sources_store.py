@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,8 +27,10 @@ __all__ = [
     "add_key",
     "create_source",
     "delete_key",
+    "end_other_keys",
     "find_source",
     "list_sources",
+    "patch_key",
     "patch_source",
 ]
 
@@ -37,11 +39,19 @@ _ALPHABET = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A write key in use."""
+    """A write key."""
 
     key_id: str
     write_key: str
     created_at: datetime
+    last_used_at: datetime | None = None
+    """To within some ten seconds; ``None`` when it never was."""
+    disabled_at: datetime | None = None
+    ends_at: datetime | None = None
+
+    def is_good(self, at: datetime) -> bool:
+        """Whether events that come with it are taken."""
+        return self.disabled_at is None and (self.ends_at is None or self.ends_at > at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +95,16 @@ def list_sources(
             "limit": limit,
         },
     ).fetchall()
-    return [_read_row(row) for row in rows]
+    return _read_rows(connection, rows)
 
 
-def find_source(connection: Driver, source_id: str) -> SourceRow:
-    """Return one source; raises ``NotFound``."""
-    row = connection.execute(f"{_SELECT} WHERE s.source_id = %s", (source_id,)).fetchone()
+def find_source(connection: Driver, source_id: str, *, for_change: bool = False) -> SourceRow:
+    """Return one source, locked when it is to be changed; raises ``NotFound``."""
+    lock = "FOR UPDATE OF s" if for_change else ""
+    row = connection.execute(f"{_SELECT} WHERE s.source_id = %s {lock}", (source_id,)).fetchone()
     if row is None:
         raise NotFound("source_not_found", f"there is no source {source_id!r}")
-    return _read_row(row)
+    return _read_rows(connection, [row])[0]
 
 
 def patch_source(
@@ -141,35 +152,87 @@ def add_key(connection: Driver, source_id: str) -> tuple[str, str]:
     return key_id, write_key
 
 
+def end_other_keys(connection: Driver, source_id: str, key_id: str, ends_at: datetime) -> int:
+    """Let all other keys of a source end by ``ends_at``; return how many that changes."""
+    changed = connection.execute(
+        """UPDATE write_keys SET ends_at = %s
+            WHERE source_id = %s AND key_id <> %s AND (ends_at IS NULL OR ends_at > %s)""",
+        (ends_at, source_id, key_id, ends_at),
+    ).rowcount
+    if changed:
+        _tell(connection)
+    return changed
+
+
+def patch_key(
+    connection: Driver,
+    source_id: str,
+    key_id: str,
+    *,
+    disabled: bool | None = None,
+    ends_at: datetime | None = None,
+    has_end: bool | None = None,
+) -> KeyRow:
+    """Disable a key or enable it again; with ``has_end`` give it an end, or take that away.
+
+    Raises ``NotFound``.
+    """
+    row = connection.execute(
+        f"""UPDATE write_keys
+               SET disabled_at = CASE WHEN %(disabled)s::boolean IS NULL THEN disabled_at
+                                      WHEN %(disabled)s THEN coalesce(disabled_at, now()) END,
+                   ends_at = CASE WHEN %(has_end)s::boolean IS NULL THEN ends_at
+                                  WHEN %(has_end)s THEN %(ends_at)s::timestamptz END
+             WHERE source_id = %(source_id)s AND key_id = %(key_id)s
+         RETURNING {_KEY_COLUMNS}""",
+        {
+            "disabled": disabled,
+            "has_end": has_end,
+            "ends_at": ends_at,
+            "source_id": source_id,
+            "key_id": key_id,
+        },
+    ).fetchone()
+    if row is None:
+        raise _no_key(source_id, key_id)
+    _tell(connection)
+    return KeyRow(*row)
+
+
 def delete_key(connection: Driver, source_id: str, key_id: str) -> None:
     """Make a write key useless. Raises ``NotFound``."""
     deleted = connection.execute(
         "DELETE FROM write_keys WHERE source_id = %s AND key_id = %s", (source_id, key_id)
     ).rowcount
     if not deleted:
-        raise NotFound("key_not_found", f"source {source_id!r} has no key {key_id!r}")
+        raise _no_key(source_id, key_id)
     _tell(connection)
 
 
+def _no_key(source_id: str, key_id: str) -> NotFound:
+    return NotFound("key_not_found", f"source {source_id!r} has no key {key_id!r}")
+
+
+_KEY_COLUMNS = "key_id, write_key, created_at, last_used_at, disabled_at, ends_at"
 _SELECT = """
-    SELECT s.source_id, s.number, s.name, s.type, s.settings, s.created_at, s.disabled_at,
-           coalesce((SELECT array_agg(k.key_id ORDER BY k.created_at, k.key_id)
-                       FROM write_keys k WHERE k.source_id = s.source_id), '{}'),
-           coalesce((SELECT array_agg(k.write_key ORDER BY k.created_at, k.key_id)
-                       FROM write_keys k WHERE k.source_id = s.source_id), '{}'),
-           coalesce((SELECT array_agg(k.created_at ORDER BY k.created_at, k.key_id)
-                       FROM write_keys k WHERE k.source_id = s.source_id), '{}')
+    SELECT s.source_id, s.number, s.name, s.type, s.settings, s.created_at, s.disabled_at
       FROM sources s"""
 
 
-def _read_row(row: tuple[Any, ...]) -> SourceRow:
-    source_id, number, name, type_, settings, created_at, disabled_at, ids, keys, times = row
-    return SourceRow(
-        Source(source_id, number, name, type_, settings),
-        created_at,
-        disabled_at,
-        tuple(map(KeyRow, ids, keys, times)),
+def _read_rows(connection: Driver, rows: Sequence[tuple[Any, ...]]) -> list[SourceRow]:
+    keys: dict[str, list[KeyRow]] = {row[0]: [] for row in rows}
+    found = connection.execute(
+        f"""SELECT source_id, {_KEY_COLUMNS} FROM write_keys WHERE source_id = ANY(%s)
+             ORDER BY created_at, key_id""",
+        (list(keys),),
     )
+    for source_id, *key in found:
+        keys[source_id].append(KeyRow(*key))
+    return [
+        SourceRow(Source(*row[:5]), created_at, disabled_at, tuple(keys[row[0]]))
+        for row in rows
+        for created_at, disabled_at in (row[5:],)
+    ]
 
 
 def _tell(connection: Driver) -> None:

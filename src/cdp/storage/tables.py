@@ -364,6 +364,16 @@ identity_rules = Table(
     _time("applied_at", nullable=True),
 )
 
+# The newest counts; what each version planned stays to be read.
+tracking_plans = Table(
+    "tracking_plans",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("document", JSON, nullable=False),
+    Column("actor", Text, nullable=False),
+    _now("made_at"),
+)
+
 # What the replay of a component withheld, and why. Rewritten with the component.
 refusals = Table(
     "refusals",

@@ -1,0 +1,1 @@
+"""What shops send by themselves: signatures checked, payloads turned into what is kept. Pure."""
