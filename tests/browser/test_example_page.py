@@ -11,9 +11,10 @@ import httpx
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from tests.support.chromium import CHROMIUM_FLAGS
 from tests.support.parts import miss
 from tests.support.program import Program, run_program
-from tests.support.sdks import CHROMIUM_FLAGS, find_program
+from tests.support.sdk_packages import find_program
 
 pytestmark = pytest.mark.browser
 

@@ -1,21 +1,27 @@
-// Tells the story with @rudderstack/rudder-sdk-node: node rudder_node.mjs '{"url", "key", "story"}'
+// Runs jobs with @rudderstack/rudder-sdk-node: node rudder_node.mjs PACKAGE < jobs.json
+// A job is {url, key, options, calls}; prints one {errors: […]} per job. The option "unhandled"
+// leaves the SDK without an error handler, as its quick start does.
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
-const loaded = createRequire(import.meta.url)('@rudderstack/rudder-sdk-node')
+const loaded = createRequire(import.meta.url)(process.argv[2])
 const RudderAnalytics = loaded.default ?? loaded
-const { url, key, story } = JSON.parse(process.argv[2])
-const { anonymousId, userId, email } = story
-const analytics = new RudderAnalytics(key, {
-  dataPlaneUrl: url,
-  flushInterval: 200,
-  errorHandler: (error) => { console.error(error); process.exitCode = 1 },
-})
+const jobs = JSON.parse(readFileSync(0), (_, value) => value?.$date ? new Date(value.$date) : value)
 
-analytics.page({ anonymousId, name: 'Home', properties: { path: '/' } })
-analytics.track({ anonymousId, event: 'Product Viewed', properties: { sku: 'a', odd: '\ud800' } })
-analytics.identify({ anonymousId, userId, traits: { email, name: '安妮' } })
-analytics.track({ userId, event: 'Order Completed', properties: { order_id: '1', total: 12.5 } })
-analytics.group({ userId, groupId: 'acme', traits: { name: 'Acme' } })
-analytics.screen({ userId, name: 'Cart' })
-analytics.alias({ userId, previousId: `${anonymousId}-before` })
-await analytics.flush()
+async function run({ url, key, options: { unhandled, ...options }, calls }) {
+  const errors = []
+  const analytics = new RudderAnalytics(key, {
+    dataPlaneUrl: url,
+    flushInterval: 200,
+    logLevel: 'none',
+    ...(unhandled ? {} : { errorHandler: (error) => errors.push(String(error)) }),
+    ...options,
+  })
+  for (const { type, ...call } of calls) analytics[type](call)
+  // The first event leaves alone, the rest behind it.
+  await analytics.flush()
+  return { errors }
+}
+
+const reports = await Promise.all(jobs.map(run))
+console.log(JSON.stringify(reports))

@@ -1,16 +1,19 @@
-// Tells the story with @segment/analytics-node: node segment_node.mjs '{"url", "key", "story"}'
-import { Analytics } from '@segment/analytics-node'
+// Runs jobs with @segment/analytics-node: node segment_node.mjs PACKAGE < jobs.json
+// A job is {url, key, options, calls}; prints one {errors: […]} per job.
+import { readFileSync } from 'node:fs'
 
-const { url, key, story } = JSON.parse(process.argv[2])
-const { anonymousId, userId, email } = story
-const analytics = new Analytics({ writeKey: key, host: url, path: '/v1/batch' })
-analytics.on('error', (error) => { console.error(error); process.exitCode = 1 })
+const { Analytics } = await import(process.argv[2])
+const jobs = JSON.parse(readFileSync(0), (_, value) => value?.$date ? new Date(value.$date) : value)
 
-analytics.page({ anonymousId, name: 'Home', properties: { path: '/' } })
-analytics.track({ anonymousId, event: 'Product Viewed', properties: { sku: 'a', odd: '\ud800' } })
-analytics.identify({ anonymousId, userId, traits: { email, name: '安妮' } })
-analytics.track({ userId, event: 'Order Completed', properties: { order_id: '1', total: 12.5 } })
-analytics.group({ userId, groupId: 'acme', traits: { name: 'Acme' } })
-analytics.screen({ userId, name: 'Cart' })
-analytics.alias({ userId, previousId: `${anonymousId}-before` })
-await analytics.closeAndFlush({ timeout: 15000 })
+async function run({ url, key, options, calls }) {
+  const errors = []
+  const analytics = new Analytics({ writeKey: key, host: url, ...options })
+  analytics.on('error', ({ code, reason }) => errors.push(`${code}: ${reason}`))
+  for (const { type, ...call } of calls) {
+    try { analytics[type](call) } catch (error) { errors.push(`${type}: ${error.message}`) }
+  }
+  await analytics.closeAndFlush({ timeout: 30000 })
+  return { errors }
+}
+
+console.log(JSON.stringify(await Promise.all(jobs.map(run))))

@@ -1,38 +1,38 @@
-"""The SDKs of both families, unmodified, each telling one small story to a URL and a write key.
+"""The SDKs of both families, unmodified, each telling one small story.
 
-The story: a visitor looks at a product, signs in, buys, belongs to a company. Whoever runs the
-program looks for its end: one person with these identifiers.
+The story: a visitor looks at a product, signs in, buys, belongs to a company. It is written once,
+as calls; every SDK runs them by a script in ``tests/sdk``, several jobs at a time.
 """
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
 from uuid import uuid4
 
-from tests.support.parts import miss
+import pytest
+from _pytest.mark import ParameterSet
 
-SCRIPTS = Path(__file__).parent.parent / "sdk"
-CHROMIUM_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from tests.support.chromium import Chromium, check_page
+from tests.support.fault_proxy import FaultProxy
+from tests.support.sdk_packages import (
+    SCRIPTS,
+    find_program,
+    install_node_sdks,
+    install_python_sdk,
+)
+
 TYPES = ("page", "track", "identify", "track", "group", "screen", "alias")
 """The calls of the story; RudderStack's browser SDK has no screen."""
+
+Call = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,200 +50,180 @@ def new_story() -> Story:
     return Story(f"anon-{name}", f"user-{name}", f"{name}@example.com")
 
 
-Tell = Callable[[str, str, Story], None]
-"""Tells a story to a URL with a write key; returns when the SDK believes it is delivered."""
+def write_calls(story: Story, **odd: Any) -> list[Call]:
+    """The calls of the story; ``odd`` are properties that the first track call has besides."""
+    stranger, known = {"anonymousId": story.anonymousId}, {"userId": story.userId}
+    return [
+        {"type": "page", **stranger, "name": "Home", "properties": {"path": "/"}},
+        {
+            "type": "track",
+            **stranger,
+            "event": "Product Viewed",
+            "properties": {"sku": "a", **odd},
+        },
+        {
+            "type": "identify",
+            **stranger,
+            **known,
+            "traits": {"email": story.email, "name": "安妮"},
+        },
+        {
+            "type": "track",
+            **known,
+            "event": "Order Completed",
+            "properties": {"order_id": "1", "total": 12.5},
+        },
+        {"type": "group", **known, "groupId": "acme", "traits": {"name": "Acme"}},
+        {"type": "screen", **known, "name": "Cart"},
+        {"type": "alias", **known, "previousId": f"{story.anonymousId}-before"},
+    ]
 
 
-def tell_with_segment_python(url: str, key: str, story: Story) -> None:
-    """segment-analytics-python."""
-    from segment.analytics.client import Client
+@dataclass
+class Job:
+    """Calls that an SDK is to make through a proxy."""
 
-    errors: list[Any] = []
-    client = Client(key, host=url, on_error=lambda *problem: errors.append(problem))
-    client.page(anonymous_id=story.anonymousId, name="Home", properties={"path": "/"})
-    client.track(
-        anonymous_id=story.anonymousId, event="Product Viewed", properties={"odd": float("nan")}
-    )
-    client.identify(
-        user_id=story.userId,
-        anonymous_id=story.anonymousId,
-        traits={"email": story.email, "name": "安妮"},
-    )
-    client.track(story.userId, "Order Completed", {"order_id": "1", "total": 12.5})
-    client.group(story.userId, "acme", {"name": "Acme"})
-    client.screen(story.userId, name="Cart")
-    client.alias(f"{story.anonymousId}-before", story.userId)
-    client.flush()
-    client.shutdown()
-    assert errors == []
+    proxy: FaultProxy
+    key: str
+    calls: list[Call]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Besides those of the SDK's mode."""
+    errors: list[str] = field(default_factory=list)
+    """What the SDK told its error handler."""
 
 
-def tell_with_rudder_python(url: str, key: str, story: Story) -> None:
-    """rudder-sdk-python, which packs with gzip."""
-    from rudderstack.analytics.client import Client
+@dataclass(frozen=True)
+class Sdk:
+    """One SDK in one version and one way of delivery."""
 
-    errors: list[Any] = []
-    client = Client(key, host=url, on_error=lambda *problem: errors.append(problem))
-    client.page(anonymous_id=story.anonymousId, name="Home", properties={"path": "/"})
-    client.track(
-        anonymous_id=story.anonymousId, event="Product Viewed", properties={"odd": float("nan")}
-    )
-    client.identify(
-        user_id=story.userId,
-        anonymous_id=story.anonymousId,
-        traits={"email": story.email, "name": "安妮"},
-    )
-    client.track(story.userId, "Order Completed", {"order_id": "1", "total": 12.5})
-    client.group(story.userId, "acme", {"name": "Acme"})
-    client.screen(story.userId, name="Cart")
-    client.alias(f"{story.anonymousId}-before", story.userId)
-    client.flush()
-    client.shutdown()
-    assert errors == []
+    name: str
+    family: Literal["segment", "rudderstack"]
+    runtime: Literal["python", "node", "browser"]
+    package: str
+    version: str = ""
+    """Another one than the newest, for Python."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of calls that it makes of the story."""
+        has_screen = self.runtime != "browser" or self.family == "segment"
+        return tuple(kind for kind in TYPES if has_screen or kind != "screen")
 
 
-def tell_with_segment_node(url: str, key: str, story: Story) -> None:
-    """@segment/analytics-node."""
-    _run_node("segment_node.mjs", url, key, story)
-
-
-def tell_with_rudder_node(url: str, key: str, story: Story) -> None:
-    """@rudderstack/rudder-sdk-node, which packs with gzip."""
-    _run_node("rudder_node.mjs", url, key, story)
-
-
-def _run_node(script: str, url: str, key: str, story: Story) -> None:
-    folder = install_node_sdks()
+def run_on_server(sdk: Sdk, jobs: Sequence[Job], *, seconds: float = 90) -> int:
+    """Let a Python or Node SDK do its jobs side by side in one process; return its exit code."""
+    environment = dict(os.environ)
+    if sdk.runtime == "python":
+        if sdk.version:
+            environment["PYTHONPATH"] = str(install_python_sdk(sdk.package, sdk.version))
+        command = [sys.executable, str(SCRIPTS / "python_sdk.py"), sdk.family]
+        folder = SCRIPTS
+    else:
+        script = {"segment": "segment_node.mjs", "rudderstack": "rudder_node.mjs"}[sdk.family]
+        command = [find_program("node"), script, sdk.package]
+        folder = install_node_sdks()
     told = subprocess.run(
-        [
-            find_program("node"),
-            script,
-            json.dumps({"url": url, "key": key, "story": asdict(story)}),
-        ],
+        command,
         cwd=folder,
+        env=environment,
+        input=json.dumps([_write_job(sdk, job) for job in jobs]),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds,
         check=False,
     )
-    assert told.returncode == 0, told.stderr[-3000:]
-
-
-def tell_with_browser(page: str, url: str, key: str, story: Story, **options: Any) -> None:
-    """Open a page of ``tests/sdk`` in Chromium and let it tell the story.
-
-    The page comes from another origin, so that all of CORS is in play.
-    """
-    from playwright.sync_api import sync_playwright
-
-    folder = install_node_sdks()
-    chromium = find_program("chromium")
-    wanted = quote(json.dumps({"url": url, "key": key, "story": asdict(story), **options}))
-    with _serve_files(folder) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        try:
-            tab = browser.new_page()
-            said: list[str] = []
-            tab.on("console", lambda message: said.append(message.text))
-            tab.goto(f"{address}/{page}#{wanted}")
-            tab.wait_for_function("window.told || window.failed", timeout=30_000)
-            assert tab.evaluate("window.failed") is None, (tab.evaluate("window.failed"), said)
-            # What is still queued leaves within the intervals that the page sets.
-            tab.wait_for_timeout(2_500)
-        finally:
-            browser.close()
-
-
-@functools.cache
-def install_node_sdks() -> Path:
-    """Return a folder with the scripts and their packages; npm installs them once per version."""
-    npm = find_program("npm")
-    lock = (SCRIPTS / "package-lock.json").read_bytes()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cdp-tests"
-    packages = cache / f"sdks-{blake2b(lock, digest_size=8).hexdigest()}"
-    if not (packages / "node_modules").is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix="sdks-", dir=cache))
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(SCRIPTS / name, fresh)
-        installed = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=fresh,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if installed.returncode != 0:
-            shutil.rmtree(fresh)
-            miss("npm packages", f"npm ci failed: {installed.stderr.strip()[:300]}")
-        try:
-            fresh.rename(packages)
-        except OSError:  # Another run was faster.
-            shutil.rmtree(fresh)
-    for script in (*SCRIPTS.glob("*.mjs"), *SCRIPTS.glob("*.html")):
-        shutil.copy(script, packages)
-    return packages
-
-
-_OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
-_REMEDIES = {"chromium": "install Debian's package chromium"}
-
-
-def find_program(program: str) -> str:
-    """Return the path of node, npm or chromium; skip or fail the test without it."""
-    # Node and npm may come from a wheel, beside the interpreter.
-    places = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
-    for name in (program, *_OTHER_NAMES.get(program, ())):
-        found = shutil.which(name, path=places)
-        if found is not None:
-            break
+    if told.returncode == 0:
+        for job, report in zip(jobs, json.loads(told.stdout), strict=True):
+            job.errors += report["errors"]
     else:
-        miss(program, _REMEDIES.get(program, "install Node.js 20 or newer"))
-    return found
+        for job in jobs:
+            job.errors.append(told.stderr[-2000:])
+    return told.returncode
 
 
-@contextmanager
-def _serve_files(folder: Path) -> Iterator[str]:
-    """Serve a folder on a free port of 127.0.0.1."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {  # noqa: RUF012
-            **http.server.SimpleHTTPRequestHandler.extensions_map,
-            ".mjs": "text/javascript",
-        }
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+def run_in_browser(
+    chromium: Chromium,
+    jobs: Sequence[tuple[Sdk, Job]],
+    is_done: Callable[[Sdk, Job], bool],
+    *,
+    seconds: float = 60,
+) -> None:
+    """Open a page for each job and keep them all open until each is done."""
+    tabs = [chromium.open(find_page(sdk), _write_job(sdk, job)) for sdk, job in jobs]
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        for tab in tabs:
+            check_page(tab)
+        deadline = time.monotonic() + seconds
+        while waiting := [sdk.name for sdk, job in jobs if not is_done(sdk, job)]:
+            assert time.monotonic() < deadline, f"still not done: {waiting}"
+            time.sleep(0.05)
     finally:
-        server.shutdown()
-        server.server_close()
+        for tab in tabs:
+            tab.context.close()
 
 
-def _browser(page: str, **options: Any) -> Tell:
-    return functools.partial(tell_with_browser, page, **options)
+def is_acknowledged(sdk: Sdk, job: Job) -> bool:
+    """Whether the SDK was told of all its calls that they are safe."""
+    wanted = sum(call["type"] in sdk.types for call in job.calls)
+    return len(job.proxy.acknowledged_ids) >= wanted
 
 
-SERVER_SDKS: dict[str, Tell] = {
-    "segment-python": tell_with_segment_python,
-    "rudder-python": tell_with_rudder_python,
-    "segment-node": tell_with_segment_node,
-    "rudder-node": tell_with_rudder_node,
-}
-_NEXT = "segment_browser.html?package=@segment/analytics-next"
-_OLDER_NEXT = "segment_browser.html?package=analytics-next-before-authorization"
-BROWSER_SDKS: dict[str, Tell] = {
-    "segment-browser": _browser(_NEXT),
-    "segment-browser-batching": _browser(_NEXT, batching=True),
-    "segment-browser-before-authorization": _browser(_OLDER_NEXT),
-    "rudder-browser": _browser("rudder_browser.html"),
-    "rudder-browser-batching": _browser("rudder_browser.html", batching=True),
-    "rudder-browser-beacon": _browser("rudder_browser.html", beacon=True),
-}
+def list_params(sdks: Iterable[Sdk]) -> list[ParameterSet]:
+    """SDKs as parameters of a test, marked with the part of a machine that each needs."""
+    marks = {"node": [pytest.mark.node], "browser": [pytest.mark.browser], "python": []}
+    return [pytest.param(sdk, marks=marks[sdk.runtime], id=sdk.name) for sdk in sdks]
+
+
+def start_on_servers(jobs: Iterable[tuple[Sdk, Sequence[Job]]]) -> dict[str, Future[int]]:
+    """Let several SDKs do their jobs, two at a time; return their exit codes, or why they miss."""
+    with ThreadPoolExecutor(2) as pool:
+        return {sdk.name: pool.submit(run_on_server, sdk, its) for sdk, its in jobs}
+
+
+def find_page(sdk: Sdk) -> str:
+    """The page of ``tests/sdk`` that runs a browser SDK."""
+    page = {"segment": "segment_browser.html", "rudderstack": "rudder_browser.html"}[sdk.family]
+    return f"{page}?package={sdk.package}"
+
+
+def _write_job(sdk: Sdk, job: Job) -> dict[str, Any]:
+    return {
+        "url": job.proxy.url,
+        "key": job.key,
+        "options": {**sdk.options, **job.options},
+        "calls": job.calls,
+    }
+
+
+def _batching(size: int) -> dict[str, Any]:
+    strategy = {"strategy": "batching", "config": {"size": size, "timeout": 200}}
+    return {"Segment.io": {"deliveryStrategy": strategy}}
+
+
+_NEXT, _RUDDER = "@segment/analytics-next", "@rudderstack/analytics-js"
+_BATCHES = {"queueOptions": {"batch": {"enabled": True, "maxItems": 3, "flushInterval": 300}}}
+_BEACON = {"useBeacon": True, "beaconQueueOptions": {"flushQueueInterval": 500, "maxItems": 3}}
+_OLDER_NEXT = "analytics-next-before-authorization"
+
+_SDKS = (
+    Sdk("segment-python", "segment", "python", "segment-analytics-python"),
+    Sdk("segment-python-2.3.4", "segment", "python", "segment-analytics-python", "2.3.4"),
+    Sdk("rudder-python", "rudderstack", "python", "rudder-sdk-python"),
+    Sdk("rudder-python-2.1.4", "rudderstack", "python", "rudder-sdk-python", "2.1.4"),
+    Sdk("segment-node", "segment", "node", "@segment/analytics-node"),
+    Sdk("segment-node-3.0.0", "segment", "node", "analytics-node-before-authorization"),
+    Sdk("rudder-node", "rudderstack", "node", "@rudderstack/rudder-sdk-node"),
+    Sdk("rudder-node-3.0.12", "rudderstack", "node", "rudder-sdk-node-3.0.12"),
+    Sdk("segment-browser", "segment", "browser", _NEXT),
+    Sdk("segment-browser-batching", "segment", "browser", _NEXT, options=_batching(3)),
+    Sdk("segment-browser-1.84.1", "segment", "browser", "analytics-next-1.84.1"),
+    Sdk("segment-browser-1.83", "segment", "browser", _OLDER_NEXT),
+    Sdk("rudder-browser", "rudderstack", "browser", _RUDDER),
+    Sdk("rudder-browser-batching", "rudderstack", "browser", _RUDDER, options=_BATCHES),
+    Sdk("rudder-browser-beacon", "rudderstack", "browser", _RUDDER, options=_BEACON),
+    Sdk("rudder-browser-3.31.6", "rudderstack", "browser", "analytics-js-3.31.6"),
+)
+SERVER_SDKS = {sdk.name: sdk for sdk in _SDKS if sdk.runtime != "browser"}
+BROWSER_SDKS = {sdk.name: sdk for sdk in _SDKS if sdk.runtime == "browser"}
+"""1.83 in batches needs https, and is tried apart."""
