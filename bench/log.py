@@ -21,6 +21,7 @@ from kafka import KafkaProducer
 from bench.payload import make_lines
 from bench.ratios import compare, take_turns
 from cdp.ingest.packing import RequestLog, pack
+from cdp.log.format import join_lines
 from cdp.log.kafka_log import KafkaLog
 from cdp.log.port import Log
 from cdp.settings import Settings
@@ -113,8 +114,9 @@ def _send_packed(log: Log, batches: Sequence[list[Event]]) -> Callable[[], None]
         for event in batch:
             lines.setdefault(event.partition, []).append(event.line)
         at = "2026-03-01T08:00:00.000Z"
+        joined = {partition: join_lines(some) for partition, some in lines.items()}
         size = sum(len(event.line) for event in batch)
-        requests.append(RequestLog("src_bench", "req_bench", at, at, lines, size))
+        requests.append(RequestLog("src_bench", "req_bench", at, at, joined, size))
     records, _ = pack(requests)
     future: Future[list[int]] = log.append(records)
     return lambda: _discard(future.result())

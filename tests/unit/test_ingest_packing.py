@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from cdp.ingest.packing import RECORD_BYTES, RequestLog, pack
-from cdp.log.format import unpack_record
+from cdp.log.format import join_lines, unpack_record
 from cdp.log.port import NewRecord, Record
 
 RECEIVED = "2026-03-01T08:00:00.000Z"
@@ -24,7 +24,7 @@ def request(
         f"req_{number}",
         RECEIVED,
         None,
-        events,
+        {partition: join_lines(lines) for partition, lines in events.items()},
         sum(len(line) for lines in events.values() for line in lines),
         rejected,
     )

@@ -220,7 +220,7 @@ class IngestApp:
             max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
         )
         if opened.shared:
-            size = sum(sum(map(len, lines)) for lines in judged.lines.values())
+            size = judged.size
         return self._pack(source, judged, size, opened.sent_at, writer.partitions), judged
 
     def _pack(

@@ -51,7 +51,7 @@ def write_request(
         request_id,
         received_at,
         sent_at,
-        judged.lines,
+        judged.joined,
         size,
         rejected,
         partition,
@@ -112,13 +112,12 @@ class Door:
         kind: Kind = "events",
     ) -> RequestLog:
         """Return what is to be logged of ``judged``. No I/O."""
-        size = sum(sum(map(len, lines)) for lines in judged.lines.values())
         return write_request(
             source,
             judged,
             request_id=request_id,
             received_at=received_at,
-            size=size,
+            size=judged.size,
             partitions=self.partitions,
             kind=kind,
         )

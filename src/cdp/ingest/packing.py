@@ -7,12 +7,13 @@ One timer, started by the first event that waits, is all there is: an idle serve
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
 from cdp.errors import Unavailable
-from cdp.log.format import Kind, RequestLines, pack_record
+from cdp.log.format import JoinedLines, Kind, introduce, join_lines, pack_joined
 from cdp.log.port import Log, LogUnavailable, NewRecord
 from cdp.runtime.logs import get_logger
 
@@ -36,7 +37,7 @@ class RequestLog(NamedTuple):
     request_id: str
     received_at: str
     sent_at: str | None
-    events: Mapping[int, Sequence[bytes]]
+    events: Mapping[int, JoinedLines]
     """Lines by partition."""
     size: int
     """About the bytes of all of it."""
@@ -159,58 +160,58 @@ def _call_soon(loop: asyncio.AbstractEventLoop, settle: object, done: Future[lis
         loop.call_soon_threadsafe(settle, done)  # type: ignore[arg-type]
 
 
-_Bin = tuple[int, str, Kind]
-"""What a record holds together: partition, source, kind."""
+_Entry = tuple[int, str, JoinedLines]
+"""The number of a request, what a record says of it, and lines of it."""
 
 
 def pack(requests: Sequence[RequestLog]) -> tuple[list[NewRecord], list[list[int]]]:
     """Return records, and per request the numbers of those that hold its lines. Pure."""
     may_overflow = sum(request.size for request in requests) > RECORD_BYTES
-    bins: dict[_Bin, list[tuple[int, RequestLines]]] = {}
+    groups: defaultdict[tuple[str, Kind], dict[int, list[_Entry]]] = defaultdict(dict)
     for number, request in enumerate(requests):
+        intro = introduce(request.request_id, request.received_at, request.sent_at)
+        bins = groups[request.source_id, request.kind]
         for partition, lines in request.events.items():
-            entry = RequestLines(request.request_id, request.received_at, request.sent_at, lines)
-            bins.setdefault((partition, request.source_id, request.kind), []).append(
-                (number, entry)
-            )
+            try:
+                bins[partition].append((number, intro, lines))
+            except KeyError:
+                bins[partition] = [(number, intro, lines)]
         if request.rejected:
-            entry = RequestLines(
-                request.request_id, request.received_at, request.sent_at, request.rejected
-            )
-            place = (request.rejected_partition, request.source_id, "rejected")
-            bins.setdefault(place, []).append((number, entry))  # type: ignore[arg-type]
+            refused = (number, intro, join_lines(request.rejected))
+            bins = groups[request.source_id, "rejected"]
+            bins.setdefault(request.rejected_partition, []).append(refused)
     records: list[NewRecord] = []
     places: list[list[int]] = [[] for _ in requests]
-    for (partition, source_id, kind), entries in bins.items():
-        for group in _cut(entries) if may_overflow and _overflows(entries) else (entries,):
-            for number, _ in group:
-                places[number].append(len(records))
-            packed = (entry for _, entry in group)
-            records.append(pack_record(partition, source_id.encode(), source_id, packed, kind))
+    for (source_id, kind), bins in groups.items():
+        key = source_id.encode()
+        for partition, entries in bins.items():
+            for part in _cut(entries) if may_overflow and _overflows(entries) else (entries,):
+                for number, _, _ in part:
+                    places[number].append(len(records))
+                said = [(intro, lines) for _, intro, lines in part]
+                records.append(pack_joined(partition, key, source_id, said, kind))
     return records, places
 
 
-def _overflows(entries: Iterable[tuple[int, RequestLines]]) -> bool:
-    return sum(sum(map(len, entry.lines)) for _, entry in entries) > RECORD_BYTES
+def _overflows(entries: Iterable[_Entry]) -> bool:
+    return sum(len(lines.value) for _, _, lines in entries) > RECORD_BYTES
 
 
-def _cut(
-    entries: Iterable[tuple[int, RequestLines]],
-) -> Iterator[list[tuple[int, RequestLines]]]:
+def _cut(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
     """Cut into groups of at most ``RECORD_BYTES``, lines of one request apart where needed."""
-    group: list[tuple[int, RequestLines]] = []
+    group: list[_Entry] = []
     size = 0
-    for number, entry in entries:
+    for number, intro, joined in entries:
         lines: list[bytes] = []
-        for line in entry.lines:
+        for line in joined.split():
             if size and size + len(line) > RECORD_BYTES:
                 if lines:
-                    group.append((number, entry._replace(lines=lines)))
+                    group.append((number, intro, join_lines(lines)))
                 yield group
                 group, lines, size = [], [], 0
             lines.append(line)
             size += len(line) + 1
-        group.append((number, entry._replace(lines=lines)))
+        group.append((number, intro, join_lines(lines)))
     yield group
 
 

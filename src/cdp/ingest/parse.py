@@ -9,16 +9,19 @@ must be changed (a type from the route, what the batch says for all), takes the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
+from cdp.ingest.check_line import check_line
 from cdp.ingest.judge_slowly import Refusal, judge_slowly
 from cdp.ingest.open_body import Opened, open_batch, open_single
-from cdp.model import EVENT_TYPES
+from cdp.log.format import JoinedLines, join_lines
+from cdp.model import EVENT_TYPES, EventCheck
 
 __all__ = ["Judged", "Opened", "Rejection", "judge", "open_batch", "open_single"]
 
@@ -45,7 +48,7 @@ class Rejection:
 class Judged:
     """The outcome: log lines by partition, and what was refused."""
 
-    lines: dict[int, list[bytes]] = field(default_factory=dict)
+    joined: dict[int, JoinedLines] = field(default_factory=dict)
     accepted: int = 0
     rejected: list[Rejection] = field(default_factory=list)
     route_type: str | None = None
@@ -53,20 +56,80 @@ class Judged:
     shared: Mapping[str, Any] = field(default_factory=dict)
     """What the batch says for all its events; likewise."""
 
+    @property
+    def lines(self) -> dict[int, list[bytes]]:
+        """The same log lines, one by one."""
+        return {partition: lines.split() for partition, lines in self.joined.items()}
+
+    @property
+    def size(self) -> int:
+        """The bytes of all log lines."""
+        return sum(len(lines.value) for lines in self.joined.values())
+
 
 def judge(
-    opened: Opened, *, route_type: str | None, partitions: int, max_event_bytes: int
+    opened: Opened,
+    *,
+    route_type: str | None,
+    partitions: int,
+    max_event_bytes: int,
+    check: EventCheck | None = None,
 ) -> Judged:
     """Judge every event of a request.
 
     ``route_type`` is the type that the route says, ``None`` on batch routes. An event goes to the
-    partition of its primary identifier: ``userId``, else ``anonymousId``, else any other.
+    partition of its primary identifier: ``userId``, else ``anonymousId``, else any other. With a
+    ``check``, such as the tracking plan's, events are decoded whole for it.
     """
     judged = Judged(route_type=route_type, shared=opened.shared)
-    by_partition = judged.lines
+    if opened.is_plain and route_type is None and not opened.shared and check is None:
+        taken = _take_all(opened, partitions, max_event_bytes)
+        if taken is not None:
+            judged.joined = taken
+            judged.accepted = len(opened.items)
+            return judged
+    _judge_each(judged, opened, partitions, max_event_bytes, check)
+    return judged
+
+
+def _take_all(
+    opened: Opened, partitions: int, max_event_bytes: int
+) -> dict[int, JoinedLines] | None:
+    """Return the lines of a batch of which nothing is odd; ``None`` when something may be.
+
+    Says what ``_judge_each`` would say, with less work done per event in Python: a hundred events
+    take as long here as the parser needs for fifty.
+    """
+    try:
+        # What is no text at all ends this by its type.
+        primaries: list[Any] = [head.user_id or head.anonymous_id for head in opened.heads]  # type: ignore[union-attr]
+        hashes = list(map(crc32, map(str.encode, primaries)))
+    except TypeError:
+        return None
+    if not all(primaries) or any(map(str.isspace, primaries)):
+        return None
+    bins: defaultdict[int, list[bytes | Raw]] = defaultdict(list)
+    for item, number in zip(opened.items, hashes, strict=True):
+        bins[number % partitions].append(item)
+    joined = {partition: join_lines(lines) for partition, lines in bins.items()}
+    for lines in joined.values():
+        if len(lines.value) > max_event_bytes and max(map(len, lines.split())) > max_event_bytes:
+            return None
+    return joined
+
+
+def _judge_each(
+    judged: Judged,
+    opened: Opened,
+    partitions: int,
+    max_event_bytes: int,
+    check: EventCheck | None,
+) -> None:
+    """Judge event by event, each on the fast or the slow path, into ``judged``."""
+    route_type = judged.route_type
     allowed = _ALLOWED[route_type]
     longest = -1 if opened.shared else max_event_bytes
-    # One loop without calls: a hundred events take as long here as the parser needs for them.
+    bins: dict[int, list[bytes]] = {}
     for index, (item, head) in enumerate(zip(opened.items, opened.heads, strict=True)):
         line = item if type(item) is bytes else bytes(item)
         primary: str | int | None = None
@@ -82,13 +145,21 @@ def judge(
                 continue
         elif head is not None and head.type is UNSET and route_type is not None:
             line = _write_type(line, route_type)
+        if check is not None:
+            try:
+                line = check_line(line, check)
+            except Refusal as refusal:
+                judged.rejected.append(
+                    Rejection(index, refusal.message_id, refusal.code, refusal.message, line)
+                )
+                continue
         partition = crc32(primary.encode()) % partitions
         try:
-            by_partition[partition].append(line)
+            bins[partition].append(line)
         except KeyError:
-            by_partition[partition] = [line]
+            bins[partition] = [line]
+    judged.joined = {partition: join_lines(lines) for partition, lines in bins.items()}
     judged.accepted = len(opened.items) - len(judged.rejected)
-    return judged
 
 
 def _write_type(line: bytes, route_type: str) -> bytes:

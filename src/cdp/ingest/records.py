@@ -5,6 +5,7 @@ What a record means is not known here: whoever joins the stages says, per kind, 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from cdp.ingest.open_body import BYTE_ORDER_MARK, Opened
 from cdp.ingest.parse import Judged, Rejection
 from cdp.ingest.split import NoBatch, split_batch
 from cdp.ingest.wire_event import UNREADABLE, decode_object
-from cdp.log.format import Kind
+from cdp.log.format import Kind, join_lines
 from cdp.model import Source
 
 MOST_RECORDS = 1_000
@@ -127,6 +128,7 @@ def _expect_lines(body: bytes, kind: RecordKind) -> None:
 def judge_records(opened: Opened, kind: RecordKind, partitions: int) -> tuple[Judged, int]:
     """Judge every record of a request; return the outcome and about the bytes to be logged."""
     judged = Judged()
+    bins: defaultdict[int, list[bytes]] = defaultdict(list)
     size = 0
     for index, item in enumerate(opened.items):
         raw = bytes(item).strip()
@@ -140,8 +142,9 @@ def judge_records(opened: Opened, kind: RecordKind, partitions: int) -> tuple[Ju
             )
         else:
             partition = crc32(verdict.partition_by.encode()) % partitions
-            judged.lines.setdefault(partition, []).append(line)
+            bins[partition].append(line)
         size += len(line)
+    judged.joined = {partition: join_lines(lines) for partition, lines in bins.items()}
     judged.accepted = len(opened.items) - len(judged.rejected)
     return judged, size
 

@@ -1,13 +1,13 @@
 """Format 1 of a log record: the events of one source and one partition, from one or more requests.
 
 The value is JSON lines, one event a line, as the caller sent it, so any Kafka consumer can read it.
-Records of orders travel in the same way.
+Posted records (orders, accounts) travel in the same way.
 The headers say the rest:
 
 =================  =================================================================
 ``cdp-format``     ``1``
-``cdp-kind``       ``events``; ``orders`` (lines are then posted orders); or ``rejected``
-                   (lines are then ``RejectedLine`` objects)
+``cdp-kind``       ``events``; ``orders``, ``accounts`` (lines are then posted records); or
+                   ``rejected`` (lines are then ``RejectedLine`` objects)
 ``cdp-source``     the source's id
 ``cdp-requests``   JSON list of ``[request id, received at, sent at or null, lines]``, in line order
 =================  =================================================================
@@ -23,8 +23,8 @@ import msgspec
 from cdp.log.port import NewRecord, Record
 
 FORMAT = "1"
-Kind = Literal["events", "orders", "rejected"]
-KINDS: frozenset[str] = frozenset({"events", "orders", "rejected"})
+Kind = Literal["events", "orders", "accounts", "rejected"]
+KINDS: frozenset[str] = frozenset(Kind.__args__)  # type: ignore[attr-defined]
 
 
 class RequestLines(NamedTuple):
@@ -39,7 +39,7 @@ class RequestLines(NamedTuple):
 class JoinedLines(NamedTuple):
     """Lines as they lie in a record: with a newline between each two."""
 
-    count: int
+    total: int
     value: bytes
 
     def split(self) -> list[bytes]:
@@ -98,11 +98,18 @@ def pack_record(
     entries = [
         (
             introduce(request.request_id, request.received_at, request.sent_at),
-            JoinedLines(len(request.lines), b"\n".join(request.lines)),
+            join_lines(request.lines),
         )
         for request in requests
     ]
     return pack_joined(partition, key, source_id, entries, kind)
+
+
+def join_lines(lines: Sequence[bytes | msgspec.Raw]) -> JoinedLines:
+    """Join lines, of which none has a raw newline in it."""
+    if len(lines) == 1:
+        return JoinedLines(1, bytes(lines[0]))
+    return JoinedLines(len(lines), b"\n".join(lines))
 
 
 def introduce(request_id: str, received_at: str, sent_at: str | None) -> str:
@@ -125,9 +132,9 @@ def pack_joined(
         "cdp-format": FORMAT,
         "cdp-kind": kind,
         "cdp-source": source_id,
-        "cdp-requests": f"[{','.join([f'{intro},{lines.count}]' for intro, lines in entries])}]",
+        "cdp-requests": f"[{','.join([f'{intro},{lines.total}]' for intro, lines in entries])}]",
     }
-    value = b"\n".join([lines.value for _, lines in entries if lines.count])
+    value = b"\n".join([lines.value for _, lines in entries if lines.total])
     return NewRecord(partition, key, headers, value)
 
 
