@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cdp.accounts.account import AccountSaid, MemberSaid
 from cdp.log.port import Record
 from cdp.model import Event, Identifier, RejectedEvent, Source
 from cdp.orders.order import Report
@@ -25,7 +26,19 @@ class PostedOrder:
     report: Report
 
 
-Message = Event | PostedOrder
+@dataclass(frozen=True, slots=True)
+class PostedAccount:
+    """One posted account: what it says of the account, and of the members it names."""
+
+    source: Source
+    message_id: str
+    received_at: datetime
+    said: AccountSaid
+    members: tuple[tuple[Identifier, MemberSaid], ...]
+
+
+Posted = PostedOrder | PostedAccount
+Message = Event | Posted
 """What has its effect once."""
 
 
@@ -37,7 +50,7 @@ class Batch:
     moves: dict[int, tuple[int, int]]
     """Per partition: the position before and after."""
     events: list[Event] = field(default_factory=list)
-    orders: list[PostedOrder] = field(default_factory=list)
+    posted: list[Posted] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
     dead: list[tuple[Record, str]] = field(default_factory=list)
     """Records that nobody can read, and why."""
@@ -49,4 +62,4 @@ class Batch:
     @property
     def messages(self) -> list[Message]:
         """Everything that has its effect once."""
-        return [*self.events, *self.orders]
+        return [*self.events, *self.posted]

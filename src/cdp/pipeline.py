@@ -3,7 +3,7 @@
 A batch of log records becomes people. All of it happens in one Postgres transaction, together with
 the position in the log, so a crash between any two lines leaves either everything or nothing:
 
-    records ─► read ─► claim ─► place ─► write traits, consents, events, orders ─► publish
+    records ─► read ─► claim ─► place ─► write traits, consents, events, orders, accounts ─► publish
 
 Each step takes the transaction and the work so far, and adds to it.
 """
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cdp.batch import Batch, Message, PostedOrder
+from cdp.account_statements import list_statements
+from cdp.accounts.accounts_store import write_accounts as keep_accounts
+from cdp.batch import Batch, Message, PostedAccount, PostedOrder
 from cdp.identity.identity_store import IdentityStore
 from cdp.model import Event
-from cdp.observations import observe_event, observe_order
+from cdp.observations import observe
 from cdp.order_reports import list_reports
 from cdp.orders.orders_store import write_reports
 from cdp.profiles import profile_write_store as people
@@ -45,6 +47,8 @@ class Work:
     """Each event with the node it hangs on."""
     placed_orders: list[tuple[PostedOrder, int | None]] = field(default_factory=list)
     """Each order with the node of its buyer."""
+    placed_accounts: list[tuple[PostedAccount, list[int | None]]] = field(default_factory=list)
+    """Each account with the nodes of the members it names."""
     changes: BatchChanges = field(default_factory=BatchChanges)
 
 
@@ -59,17 +63,19 @@ def claim(tx: Driver, work: Work) -> None:
 
 def place(tx: Driver, work: Work) -> None:
     """Find or make the identifiers, tie them together, and settle who is who."""
-    events = [one for one in work.fresh if isinstance(one, Event)]
-    orders = [one for one in work.fresh if isinstance(one, PostedOrder)]
-    # Revenue without a person hangs on nobody.
-    named = [event for event in events if event.identifiers]
-    bought = [order for order in orders if order.identifiers]
-    seen = [observe_event(event) for event in named] + [observe_order(order) for order in bought]
-    homes = iter(work.identity.apply(tx, work.batch_id, seen, work.changes, work.now))
-    work.placed = [(event, next(homes)) for event in named]
-    work.placed += [(event, None) for event in events if not event.identifiers]
-    work.placed_orders = [(order, next(homes)) for order in bought]
-    work.placed_orders += [(order, None) for order in orders if not order.identifiers]
+    seen = [observe(message) for message in work.fresh]
+    told = [one for each in seen for one in each]
+    homes = iter(work.identity.apply(tx, work.batch_id, told, work.changes, work.now))
+    for message, each in zip(work.fresh, seen, strict=True):
+        if isinstance(message, PostedAccount):
+            work.placed_accounts.append((message, [next(homes) for _ in each]))
+            continue
+        # Without identifiers it is revenue without a person.
+        node = next(homes) if each else None
+        if isinstance(message, Event):
+            work.placed.append((message, node))
+        else:
+            work.placed_orders.append((message, node))
 
 
 def write_traits(tx: Driver, work: Work) -> None:
@@ -91,6 +97,13 @@ def write_orders(tx: Driver, work: Work) -> None:
     """Fold what was said of orders into the orders, each of which counts once."""
     reports = list_reports(work.placed, work.placed_orders, work.currency)
     work.changes.orders |= write_reports(tx, reports, work.currency)
+
+
+def write_accounts(tx: Driver, work: Work) -> None:
+    """Keep what was said of companies and households, and who belongs to them."""
+    changed = keep_accounts(tx, list_statements(work.placed, work.placed_accounts))
+    work.changes.accounts |= changed.accounts
+    work.changes.trait_nodes |= changed.nodes
 
 
 def account(tx: Driver, work: Work) -> None:
@@ -127,6 +140,7 @@ STEPS: tuple[Step, ...] = (
     write_consents,
     write_events,
     write_orders,
+    write_accounts,
     account,
     publish,
 )

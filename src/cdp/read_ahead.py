@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from cdp.batch import Batch
 from cdp.log.port import Log, Record
-from cdp.read_batch import FindSource, Identify, read_batch
+from cdp.read_batch import FindSource, read_batch
+from cdp.read_posted import Identify
 
 
 class Reading(NamedTuple):

@@ -1,4 +1,4 @@
-"""From log records to a batch: every line becomes event, order, refusal or dead letter."""
+"""From log records to a batch: every line becomes event, record, refusal or dead letter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
-from cdp.batch import Batch, PostedOrder
+from cdp.batch import Batch
 from cdp.ingest.read_line import read_line
 from cdp.ingest.refused_lines import (
     count_received,
@@ -16,14 +16,13 @@ from cdp.ingest.refused_lines import (
     refuse_unknown_source,
     refuse_unprocessable,
 )
-from cdp.log.format import LoggedLine, RejectedLine, UnknownFormat, unpack_record
+from cdp.log.format import Kind, LoggedLine, RejectedLine, UnknownFormat, unpack_record
 from cdp.log.port import Record
-from cdp.model import Identifier, Source
-from cdp.orders.order_record import read_order
-from cdp.orders.read_report import Refusal
+from cdp.model import Source
+from cdp.posted_record import Refusal
+from cdp.read_posted import Arrival, Identify, RecordReader
 from cdp.runtime.clock import parse_time
 
-Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
 FindSource = Callable[[str], Source | None]
 
 
@@ -46,6 +45,7 @@ def read_batch(
     ``skip_reason``; so are lines that cannot be read. Records that cannot be are dead letters.
     """
     batch = Batch(log, _moves(records, positions))
+    reader = RecordReader(identify, currency)
     for record in records:
         received = count_received(record)
         batch.received.update(received)
@@ -65,8 +65,8 @@ def read_batch(
                 batch.rejected.append(read_rejected(record, line))
             elif source is None:
                 batch.rejected.append(refuse_unknown_source(record, kind, line))
-            elif kind == "orders":
-                _read_order(batch, record, line, source, identify, currency)
+            elif reader.reads(kind):
+                _read_posted(batch, record, kind, line, source, reader)
             else:
                 _read_event(batch, record, line, source, identify)
     return batch
@@ -95,38 +95,26 @@ def _read_event(
         batch.events.append(read)
 
 
-def _read_order(
+def _read_posted(
     batch: Batch,
     record: Record,
+    kind: Kind,
     line: LoggedLine,
     source: Source,
-    identify: Identify,
-    currency: str,
+    reader: RecordReader,
 ) -> None:
     received_at = parse_time(line.received_at)
     assert received_at is not None
+    place = f"{line.request_id}\n{record.partition}\n{line.ordinal}"
     try:
-        read = read_order(
-            msgspec.json.decode(line.line),
-            place=f"{line.request_id}\n{record.partition}\n{line.ordinal}",
-            received_at=received_at,
-            default_currency=currency,
-        )
+        document = msgspec.json.decode(line.line)
+        read = reader.read(kind, document, Arrival(source, received_at, place))
     except Exception as error:  # a line that ingest let through but nobody can read
         reason = f"unreadable: {type(error).__name__}"
-        batch.rejected.append(refuse_unprocessable(record, "orders", line, reason))
+        batch.rejected.append(refuse_unprocessable(record, kind, line, reason))
         return
     if isinstance(read, Refusal):
-        refused = RejectedLine(read.code, read.message, line.line, kind="orders")
+        refused = RejectedLine(read.code, read.message, line.line, kind=kind)
         batch.rejected.append(refuse(record, line, refused))
-        return
-    batch.orders.append(
-        PostedOrder(
-            source,
-            read.report.message_id,
-            received_at,
-            identify(read.claims),
-            read.seen_at,
-            read.report,
-        )
-    )
+    else:
+        batch.posted.append(read)

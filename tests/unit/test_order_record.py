@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cdp.orders.order_record import OrderRecord, read_order
-from cdp.orders.read_report import Refusal
+from cdp.posted_record import Refusal
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WHOLE = {

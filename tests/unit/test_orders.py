@@ -10,7 +10,8 @@ import pytest
 
 from cdp.money import read_money, to_minor
 from cdp.orders.order import Report, fold_reports
-from cdp.orders.read_report import Refusal, read_event, read_record
+from cdp.orders.read_report import read_event, read_record
+from cdp.posted_record import Refusal
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+_encode = msgspec.json.Encoder().encode
+
 ReportKind = Literal["record", "completed", "updated", "refunded", "cancelled"]
 
 
@@ -103,13 +105,14 @@ def fold_reports(reports: Iterable[Report], default_currency: str) -> Order:
     newest completed or updated one counts, with every refund beside it, and a cancellation that is
     not older. Ties go to the greater message id. Without any amount the order is worth 0.
     """
-    known = sorted({report.message_id: report for report in reports}.values(), key=_order_of)
+    # Two sources may use one message id; what they say is two reports all the same.
+    known = sorted(set(reports), key=_order_of)
     records = [report for report in known if report.rank is Rank.RECORD]
     return _fold(known, records or known, default_currency)
 
 
-def _order_of(report: Report) -> tuple[datetime, str]:
-    return report.at, report.message_id
+def _order_of(report: Report) -> tuple[datetime, str, bytes]:
+    return report.at, report.message_id, _encode(report)
 
 
 def _fold(known: Sequence[Report], counting: Sequence[Report], default_currency: str) -> Order:

@@ -8,12 +8,12 @@ Event and property names are those of the ecommerce specifications that both SDK
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cdp.money import LARGEST_MINOR, minor_digits, read_money
 from cdp.orders.order import Line, Refund, Report, ReportKind
+from cdp.posted_record import Refusal, read_time
 from cdp.runtime.clock import parse_time
 
 ORDER_EVENTS: Mapping[str, ReportKind] = {
@@ -27,21 +27,13 @@ _LONGEST_ID = 200
 _LARGEST_QUANTITY = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a posted order is not taken. ``field`` is a dotted path into it."""
-
-    code: str
-    message: str
-    field: str = ""
-
-
 def read_record(
     document: Any, *, message_id: str, received_at: datetime, default_currency: str
 ) -> Report | Refusal:
     """Read a posted order of the published shape into a report, or say why not.
 
-    ``updated_at`` missing means ``received_at``; ``currency`` missing means the workspace's.
+    ``updated_at`` missing, or far ahead of it, means ``received_at``; ``currency`` missing means
+    the workspace's.
     """
     if not isinstance(document, Mapping):
         return Refusal("invalid_order", "an order is a JSON object")
@@ -51,12 +43,12 @@ def read_record(
     currency = str(document.get("currency") or default_currency).upper()
     if minor_digits(currency) is None:
         return Refusal("unknown_currency", f"{currency!r} is no ISO 4217 currency", "currency")
-    times: dict[str, datetime | None] = {}
-    for field in ("updated_at", "placed_at"):
-        value = document.get(field)
-        times[field] = parse_time(value) if isinstance(value, str) else None
-        if value is not None and times[field] is None:
-            return Refusal("invalid_time", f"`{field}` is not an RFC 3339 time", field)
+    updated_at = read_time(document, "updated_at", received_at)
+    if isinstance(updated_at, Refusal):
+        return updated_at
+    placed_at = read_time(document, "placed_at", received_at)
+    if isinstance(placed_at, Refusal):
+        return placed_at
     amounts: dict[str, int | None] = {}
     for field in ("total", "discount", "tax", "shipping"):
         value = document.get(field)
@@ -76,9 +68,9 @@ def read_record(
     return Report(
         order_id=order_id,
         kind="record",
-        at=times["updated_at"] or received_at,
+        at=updated_at,
         message_id=message_id,
-        placed_at=times["placed_at"],
+        placed_at=None if document.get("placed_at") is None else placed_at,
         status=_read_text(document.get("status")),
         currency=currency,
         total=amounts["total"],

@@ -1,0 +1,83 @@
+"""From a posted record to what the worker works on, by kind: the other side of ``record_kinds``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cdp.accounts.read_account import read_account
+from cdp.batch import Posted, PostedAccount, PostedOrder
+from cdp.model import Identifier, Source
+from cdp.orders.order_record import read_order
+from cdp.posted_record import Refusal
+
+Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a record came."""
+
+    source: Source
+    received_at: datetime
+    place: str
+    """Tells its line from every other line that ever came."""
+
+
+class RecordReader:
+    """Reads posted records of every kind."""
+
+    def __init__(self, identify: Identify, currency: str) -> None:
+        """``currency`` is that of orders which name none."""
+        self._identify = identify
+        self._currency = currency
+        self._readers: Mapping[str, Callable[[Any, Arrival], Posted | Refusal]] = {
+            "orders": self._read_order,
+            "accounts": self._read_account,
+        }
+
+    def reads(self, kind: str) -> bool:
+        """Whether lines of ``kind`` are posted records."""
+        return kind in self._readers
+
+    def read(self, kind: str, document: Any, arrival: Arrival) -> Posted | Refusal:
+        """Read a record of ``kind``, or say why it is not taken."""
+        return self._readers[kind](document, arrival)
+
+    def _read_order(self, document: Any, arrival: Arrival) -> Posted | Refusal:
+        read = read_order(
+            document,
+            place=arrival.place,
+            received_at=arrival.received_at,
+            default_currency=self._currency,
+        )
+        if isinstance(read, Refusal):
+            return read
+        return PostedOrder(
+            arrival.source,
+            read.report.message_id,
+            arrival.received_at,
+            self._identify(read.claims),
+            read.seen_at,
+            read.report,
+        )
+
+    def _read_account(self, document: Any, arrival: Arrival) -> Posted | Refusal:
+        read = read_account(document, place=arrival.place, received_at=arrival.received_at)
+        if isinstance(read, Refusal):
+            return read
+        # Of a member who is named twice what is said last counts.
+        members = {
+            identifier: said
+            for claim, said in read.members
+            for identifier in self._identify([claim])
+        }
+        return PostedAccount(
+            arrival.source,
+            read.said.message_id,
+            arrival.received_at,
+            read.said,
+            tuple(members.items()),
+        )
