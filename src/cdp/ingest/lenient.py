@@ -21,6 +21,7 @@ NOT_UTF8 = "not_utf8"
 BAD_TIME = "bad_timestamp"
 FUTURE_TIME = "future_timestamp"
 ODD_SHAPE = "odd_shape"
+UNWANTED_IDENTIFIER = "unwanted_identifier"
 
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1
 _SUSPECT_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 from msgspec import Raw
 
-from cdp.ingest.event_time import EventTime, decide_time, parse_cached
+from cdp.ingest.event_time import decide_time, parse_cached
 from cdp.ingest.lenient import (
     BAD_TIME,
     FUTURE_TIME,
+    UNWANTED_IDENTIFIER,
     NotJson,
     add_flags,
     decode_leniently,
@@ -142,7 +143,7 @@ def _build(
         original,
         wire.sent_at if wire.sent_at not in _NO_TIME else line.sent_at,
         received_at,
-        clock_is_trusted=not source.is_public,
+        clock_is_trusted=source.trusts_times,
     )
     personal: Mapping[str, Any] = context.traits or _NOTHING
     if kind == "identify" and parts.traits:
@@ -150,7 +151,12 @@ def _build(
     message_id = read_id(wire.message_id) or _make_message_id(line, data, source, original)
     context_bytes = parts.context_bytes
     if when.is_odd:
-        context_bytes = _flag_time(context_bytes, when)
+        context_bytes = _flag(context_bytes, FUTURE_TIME if when.is_future else BAD_TIME)
+    claims = _list_claims(wire, context, personal)
+    allowed = source.settings.get("identifier_types")
+    if allowed is not None and any(kind not in allowed for kind, _ in claims):
+        claims = [claim for claim in claims if claim[0] in allowed]
+        context_bytes = _flag(context_bytes, UNWANTED_IDENTIFIER)
     leftovers = list_leftovers(wire, kind)
     if leftovers or parts.unknown:
         context_bytes = keep_members(context_bytes, leftovers, parts.unknown)
@@ -161,7 +167,7 @@ def _build(
         wire.event if kind == "track" else wire.name,
         when.at,
         received_at,
-        identify(_list_claims(wire, context, personal)),
+        identify(claims),
         _choose_properties(kind, parts, personal),
         context_bytes,
         personal,
@@ -241,9 +247,9 @@ def _texts(values: list[Any] | dict[str, Any] | None) -> list[str]:
     return [value for value in values or () if isinstance(value, str) and value]
 
 
-def _flag_time(context: bytes, when: EventTime) -> bytes:
+def _flag(context: bytes, flag: str) -> bytes:
     event = {"context": decode_object(context)}
-    add_flags(event, {FUTURE_TIME if when.is_future else BAD_TIME})
+    add_flags(event, {flag})
     return encode(event["context"])
 
 

@@ -35,7 +35,7 @@ _EVENT_TARGETS = frozenset(
 _ORDER_TARGETS = frozenset(
     {
         "order_id", "placed_at", "updated_at", "status", "currency", "total", "discount", "tax",
-        "shipping", "store", "channel", "lines", "refunds", "identifiers", "message_id", "partial",
+        "shipping", "store", "channel", "lines", "refunds", "identifiers", "messageId", "partial",
     }
 )  # fmt: skip
 _WITH_PARTS = frozenset({"properties", "traits", "context", "identifiers", "consent"})
