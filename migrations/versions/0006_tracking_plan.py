@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -9,8 +13,17 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.create_table(
+        "tracking_plans",
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("document", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column(
+            "made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("version", name=op.f("pk_tracking_plans")),
+    )
 
 
 def downgrade() -> None:
-    pass
+    op.drop_table("tracking_plans")
