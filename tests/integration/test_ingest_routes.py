@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from fastapi import FastAPI
@@ -12,7 +13,9 @@ from fastapi.testclient import TestClient
 from cdp.access.guard import Guard, read_requirements
 from cdp.access.token_directory import TokenDirectory
 from cdp.access.tokens_store import create_token
-from cdp.ingest import source_routes
+from cdp.ingest import rejected_routes, source_routes
+from cdp.ingest.door import Door
+from cdp.ingest.replay_store import Replayer
 from cdp.ingest.routes import create_router
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.format import RejectedLine, RequestLines, pack_record
@@ -20,6 +23,8 @@ from cdp.log.postgres_log import PostgresLog
 from cdp.model import RejectedEvent
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.error_answers import install_error_answers
+from cdp.runtime.metrics import Metrics
+from cdp.settings import Settings
 from cdp.storage.database import Database, driver
 from cdp.storage.outcomes_store import count_outcomes, minute_of, write_rejected
 from cdp.storage.positions import advance_positions
@@ -44,7 +49,12 @@ def directory(database: Database) -> SourceDirectory:
 
 @pytest.fixture
 def api(database: Database, directory: SourceDirectory, log: PostgresLog) -> FastAPI:
-    routers = [source_routes.create_router(database, directory), create_router(database, log)]
+    replayer = Replayer(Door(log, Settings(), []), ["events"], directory.by_id)
+    routers = [
+        source_routes.create_router(database, directory),
+        create_router(database, log),
+        rejected_routes.create_router(database, log, replayer),
+    ]
     app = FastAPI()
     for router in routers:
         app.include_router(router)
@@ -167,33 +177,62 @@ def test_a_minute_balances_while_events_are_on_their_way(
     with database.transaction() as connection:
         minute = minute_of(RECEIVED)
         advance_positions(driver(connection), log.name, {0: (0, 1)})
-        outcomes = {"stored": 2, "duplicate": 2, "rejected": 1}
+        outcomes = {"received": 5, "stored": 2, "duplicate": 2, "rejected": 1}
         count_outcomes(
             driver(connection),
             {(source_id, minute, outcome): n for outcome, n in outcomes.items()},  # type: ignore[misc]
         )
     (after,) = client.get(accounting, params={"from": MINUTE}).json()["data"]
-    assert after == {"minute": MINUTE, "received": 10, "in_flight": 5, "balanced": True, **outcomes}
+    assert after == {
+        "minute": MINUTE, "in_flight": 5, "balanced": True, **outcomes, "received": 10,
+    }  # fmt: skip
     assert client.get(accounting, params={"to": MINUTE}).json()["data"] == []
 
 
-def test_a_dead_letter_makes_a_minute_that_does_not_balance(
+def test_a_line_without_an_outcome_is_an_imbalance_that_raises_the_alarm(
     client: TestClient, database: Database, log: PostgresLog
 ) -> None:
-    source_id = client.post("/v1/sources", json={"name": "a", "type": "web"}).json()["id"]
-    request = RequestLines("r", format_time(RECEIVED), None, [b"{}", b"!"])
-    log.append([record := pack_record(0, None, source_id, [request])]).result(30)
+    good, bad = (
+        client.post("/v1/sources", json={"name": "a", "type": "web"}).json()["id"] for _ in "ab"
+    )
+    minute = minute_of(RECEIVED)
     with database.transaction() as connection:
-        tx = driver(connection)
-        advance_positions(tx, log.name, {0: (0, 1)})
-        count_outcomes(tx, {(source_id, minute_of(RECEIVED), "stored"): 1})
-        tx.execute(
-            """INSERT INTO dead_letters (log, partition, record_offset, ordinal, reason, headers,
-                                         value) VALUES (%s, 0, 0, 1, 'x', %s, %s)""",
-            (log.name, json.dumps(dict(record.headers)), b"!"),
+        counts = {(bad, "received"): 3, (bad, "stored"): 2, (good, "received"): 1}
+        counts |= {(good, "duplicate"): 1}
+        count_outcomes(
+            driver(connection),
+            {(source, minute, outcome): n for (source, outcome), n in counts.items()},  # type: ignore[misc]
         )
-    (minute,) = client.get(f"/v1/sources/{source_id}/accounting").json()["data"]
-    assert (minute["received"], minute["stored"], minute["balanced"]) == (2, 1, False)
+    (row,) = client.get(f"/v1/sources/{bad}/accounting").json()["data"]
+    assert (row["received"], row["stored"], row["balanced"]) == (3, 2, False)
+    metrics = Metrics()
+    metrics.watch(database, log, None)
+    shown = metrics.render().decode()
+    assert f'cdp_accounting_unbalanced{{source_id="{bad}"}} 1.0' in shown
+    assert f'cdp_accounting_unbalanced{{source_id="{good}"}} 0.0' in shown
+    assert f'cdp_received_total{{source_id="{bad}"}} 3.0' in shown
+
+
+def test_accounting_comes_in_pages_and_goes_back_a_day_unless_told_otherwise(
+    client: TestClient, database: Database
+) -> None:
+    source_id = client.post("/v1/sources", json={"name": "a", "type": "web"}).json()["id"]
+    minutes = [minute_of(RECEIVED) - timedelta(hours=hours) for hours in (25, 3, 2, 1)]
+    with database.transaction() as connection:
+        for minute in minutes:
+            count_outcomes(
+                driver(connection),
+                {(source_id, minute, "received"): 1, (source_id, minute, "stored"): 1},
+            )
+    path = f"/v1/sources/{source_id}/accounting"
+    first = client.get(path, params={"limit": 2}).json()
+    rest = client.get(path, params={"limit": 2, "cursor": first["next"]}).json()
+    shown = [row["minute"] for row in first["data"] + rest["data"]]
+    assert (shown, rest["next"]) == ([format_time(minute) for minute in minutes[1:]], None)
+    older = client.get(path, params={"from": format_time(minutes[0])}).json()
+    assert len(older["data"]) == 4
+    before = client.get(path, params={"to": format_time(minutes[2])}).json()
+    assert [row["minute"] for row in before["data"]] == [format_time(m) for m in minutes[:2]]
 
 
 def keep_refused(database: Database, *codes: str) -> None:

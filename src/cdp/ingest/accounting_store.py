@@ -1,8 +1,9 @@
 """What became of every element that was delivered, per source and minute of receipt.
 
-``received = stored + duplicate + rejected + in_flight``, where the first three are counted in the
+``received = stored + duplicate + rejected + in_flight``, where the first four are counted in the
 transaction that works events off, and ``in_flight`` is read from the log behind the positions of
-that very moment. What could not be processed (dead letters) makes a minute that does not balance.
+that very moment and counts as received too. ``received`` is what the headers of the records count,
+the outcomes are counted one by one: a minute that does not balance shows a fault of the worker.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import msgspec
-
 from cdp.errors import Unavailable
+from cdp.ingest.refused_lines import count_received
 from cdp.log.port import Log, LogUnavailable, Record
-from cdp.runtime.clock import parse_time
 from cdp.storage.database import Database, Driver, driver
+from cdp.storage.outcomes_store import minute_of
 from cdp.storage.positions import read_positions
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 _MOST_BYTES = 256 * 1024 * 1024
 
-_decode_requests = msgspec.json.Decoder(list[tuple[str, str, str | None, int]]).decode
 # ``Log.read`` takes one caller at a time.
 _reading = threading.Lock()
 
@@ -34,21 +33,22 @@ class Minute:
     """What was received in one minute, and what became of it."""
 
     minute: datetime
+    counted: int
+    """Lines of the records that were worked off, as their headers count them."""
     stored: int
     duplicate: int
     rejected: int
     in_flight: int
-    dead: int
 
     @property
     def received(self) -> int:
         """Every delivered element."""
-        return self.stored + self.duplicate + self.rejected + self.in_flight + self.dead
+        return self.counted + self.in_flight
 
     @property
     def balanced(self) -> bool:
         """Whether everything received is stored, a duplicate, rejected or on its way."""
-        return self.dead == 0
+        return self.received == self.stored + self.duplicate + self.rejected + self.in_flight
 
 
 def read_accounting(
@@ -57,46 +57,42 @@ def read_accounting(
     source_id: str,
     since: datetime | None = None,
     until: datetime | None = None,
+    *,
+    limit: int | None = None,
 ) -> list[Minute]:
-    """Return the minutes of a source in ``[since, until)``, oldest first.
+    """Return the minutes of a source in ``[since, until)``, oldest first, at most ``limit``.
 
     Raises ``Unavailable`` when the log does not answer, or too much is in flight to be counted.
     """
     with database.snapshot() as connection:
         raw = driver(connection)
-        counted = _read_counted(raw, source_id)
-        dead = _read_dead(raw, source_id)
+        counted = _read_counted(raw, source_id, since, until, limit)
         positions = read_positions(raw, log.name)
     in_flight = _count_in_flight(log, positions, source_id)
-    return [
-        Minute(minute, *counted.get(minute, (0, 0, 0)), in_flight[minute], dead[minute])
-        for minute in sorted(counted.keys() | in_flight.keys() | dead.keys())
+    minutes = [
+        Minute(minute, *counted.get(minute, (0, 0, 0, 0)), in_flight[minute])
+        for minute in sorted(counted.keys() | in_flight.keys())
         if (since is None or minute >= since) and (until is None or minute < until)
     ]
+    return minutes[:limit]
 
 
-def _read_counted(connection: Driver, source_id: str) -> dict[datetime, tuple[int, int, int]]:
+def _read_counted(
+    connection: Driver,
+    source_id: str,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+) -> dict[datetime, tuple[int, int, int, int]]:
     rows = connection.execute(
-        "SELECT minute, stored, duplicate, rejected FROM accounting WHERE source_id = %s",
-        (source_id,),
+        """SELECT minute, received, stored, duplicate, rejected FROM accounting
+            WHERE source_id = %s
+              AND minute >= coalesce(%s, '-infinity'::timestamptz)
+              AND minute < coalesce(%s, 'infinity'::timestamptz)
+            ORDER BY minute LIMIT %s""",
+        (source_id, since, until, limit),
     )
-    return {minute.astimezone(UTC): (stored, dup, bad) for minute, stored, dup, bad in rows}
-
-
-def _read_dead(connection: Driver, source_id: str) -> Counter[datetime]:
-    rows = connection.execute(
-        """SELECT ordinal, headers ->> 'cdp-requests' FROM dead_letters
-            WHERE headers ->> 'cdp-source' = %s""",
-        (source_id,),
-    ).fetchall()
-    dead: Counter[datetime] = Counter()
-    for ordinal, requests in rows:
-        minutes = _read_minutes(requests)
-        if ordinal is None:
-            dead.update(minutes)
-        elif ordinal < len(minutes):
-            dead[minutes[ordinal]] += 1
-    return dead
+    return {minute.astimezone(UTC): (all_, kept, dup, bad) for minute, all_, kept, dup, bad in rows}
 
 
 def _count_in_flight(log: Log, positions: Mapping[int, int], source_id: str) -> Counter[datetime]:
@@ -121,21 +117,9 @@ def _count_in_flight(log: Log, positions: Mapping[int, int], source_id: str) -> 
     return counts
 
 
-def _minutes_of(record: Record, source_id: str) -> list[datetime]:
-    if record.headers.get("cdp-source") != source_id:
-        return []
-    return _read_minutes(record.headers.get("cdp-requests"))
-
-
-def _read_minutes(requests: str | None) -> list[datetime]:
-    """Return the minute of receipt of each line of a record."""
-    try:
-        found = _decode_requests(requests or "[]")
-    except msgspec.DecodeError:
-        return []
-    minutes: list[datetime] = []
-    for _, received_at, _, count in found:
-        time = parse_time(received_at)
-        if time is not None:
-            minutes += [time.replace(second=0, microsecond=0)] * count
-    return minutes
+def _minutes_of(record: Record, source_id: str) -> Counter[datetime]:
+    counts: Counter[datetime] = Counter()
+    if record.headers.get("cdp-source") == source_id:
+        for (_, received_at), lines in count_received(record).items():
+            counts[minute_of(received_at)] += lines
+    return counts

@@ -1,7 +1,8 @@
-"""What became of the events of a source, and what was refused, over HTTP."""
+"""What became of the events of a source, over HTTP."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -11,9 +12,8 @@ from cdp.access.guard import require
 from cdp.access.scopes import Caller
 from cdp.ingest import sources_store
 from cdp.ingest.accounting_store import Minute, read_accounting
-from cdp.ingest.rejected_store import RejectedFilter, list_rejected, show_rejected
 from cdp.log.port import Log
-from cdp.runtime.clock import format_time
+from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import decode_cursor, encode_cursor
 from cdp.storage.database import Database, driver
 
@@ -22,40 +22,37 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Since = Annotated[AwareDatetime | None, Query(alias="from")]
 Until = Annotated[AwareDatetime | None, Query(alias="to")]
 
+_CUSTOMARY = timedelta(hours=24)
+
 
 def create_router(database: Database, log: Log) -> APIRouter:
-    """Return the routes of accounting and refused events."""
+    """Return the route of accounting."""
     router = APIRouter(tags=["sources"])
 
     @router.get("/v1/sources/{source_id}/accounting")
     def get_accounting(
-        caller: May, source_id: str, since: Since = None, until: Until = None
-    ) -> dict[str, Any]:
-        """Say per minute what was received and what became of it."""
-        with database.transaction() as connection:
-            sources_store.find_source(driver(connection), source_id)
-        minutes = read_accounting(database, log, source_id, since, until)
-        return {"data": [_show_minute(minute) for minute in minutes]}
-
-    @router.get("/v1/rejected")
-    def get_rejected(
         caller: May,
-        source: str | None = None,
-        code: str | None = None,
+        source_id: str,
         since: Since = None,
         until: Until = None,
-        limit: Limit = 100,
+        limit: Limit = 1000,
         cursor: str | None = None,
     ) -> dict[str, Any]:
-        """List refused events with reason and bytes, newest first."""
-        before = decode_cursor(cursor, tuple[int])[0] if cursor else None
-        wanted = RejectedFilter(source, code, since, until)
+        """Say per minute what was received and what became of it, oldest first.
+
+        Without `from` these are the 24 hours before `to`, or before now.
+        """
         with database.transaction() as connection:
-            rows = list_rejected(driver(connection), wanted, limit=limit + 1, before=before)
-        page, more = rows[:limit], len(rows) > limit
+            sources_store.find_source(driver(connection), source_id)
+        if cursor:
+            since = decode_cursor(cursor, tuple[datetime])[0]
+        elif since is None:
+            since = (until or now()) - _CUSTOMARY
+        minutes = read_accounting(database, log, source_id, since, until, limit=limit + 1)
+        page, more = minutes[:limit], minutes[limit:]
         return {
-            "data": [show_rejected(row, sees_personal=caller.sees_personal) for row in page],
-            "next": encode_cursor((page[-1].number,)) if more else None,
+            "data": [_show_minute(minute) for minute in page],
+            "next": encode_cursor((more[0].minute,)) if more else None,
         }
 
     return router

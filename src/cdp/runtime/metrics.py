@@ -27,6 +27,7 @@ from cdp.runtime.progress_store import Counts, read_counts
 from cdp.storage.database import Database, driver
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_OUTCOMES = ("stored", "duplicate", "rejected")
 
 
 class Follows(Protocol):
@@ -121,16 +122,28 @@ def _show_counts(counts: Counts) -> Iterator[Metric]:
     text = "The position up to which the workers have come."
     yield _by_partition("cdp_worker_position", text, counts.positions)
     yield CounterMetricFamily("cdp_batches", "Batches committed.", value=counts.batches)
-    yield CounterMetricFamily(
-        "cdp_dead_letters", "Records set aside as unprocessable.", value=counts.dead_letters
+    yield GaugeMetricFamily(
+        "cdp_dead_letters", "Set aside as unprocessable, and open.", value=counts.dead_letters
     )
     events = CounterMetricFamily(
         "cdp_events", "What became of the events, by source.", labels=["source_id", "outcome"]
     )
-    for source_id, *numbers in counts.accounting:
-        for outcome, number in zip(("stored", "duplicate", "rejected"), numbers, strict=True):
+    unbalanced = GaugeMetricFamily(
+        "cdp_accounting_unbalanced",
+        "Minutes in which received is not stored + duplicate + rejected, by source.",
+        labels=["source_id"],
+    )
+    received = CounterMetricFamily(
+        "cdp_received", "Elements that were delivered and worked off.", labels=["source_id"]
+    )
+    for source_id, number_received, *numbers in counts.accounting:
+        received.add_metric([source_id], number_received)
+        for outcome, number in zip(_OUTCOMES, numbers, strict=True):
             events.add_metric([source_id, outcome], number)
+        unbalanced.add_metric([source_id], counts.unbalanced.get(source_id, 0))
+    yield received
     yield events
+    yield unbalanced
 
 
 def _show_feed(engine: Follows, log: str, counts: Counts | None) -> Iterator[Metric]:

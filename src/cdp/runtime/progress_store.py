@@ -18,25 +18,43 @@ class Counts:
     batches: int = 0
     stored: int = 0
     dead_letters: int = 0
-    accounting: list[tuple[str, int, int, int]] = field(default_factory=list)
-    """Per source id: stored, duplicate, rejected."""
+    """What nobody could process, and nobody has resolved."""
+    accounting: list[tuple[str, int, int, int, int]] = field(default_factory=list)
+    """Per source id: received, stored, duplicate, rejected."""
+    unbalanced: dict[str, int] = field(default_factory=dict)
+    """Per source id: minutes in which they do not add up. Empty is as it should be."""
 
 
 def read_counts(connection: Driver, log: str) -> Counts:
     """Return the counts of everything that was worked off from ``log``."""
     head = connection.execute("SELECT next_seq - 1 FROM batch_head").fetchone()
-    dead = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
+    dead = connection.execute(
+        """SELECT (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL)
+                + (SELECT count(*) FROM rejected
+                    WHERE code = 'unprocessable' AND replayed_at IS NULL)"""
+    ).fetchone()
     accounting = connection.execute(
-        """SELECT source_id, sum(stored)::bigint, sum(duplicate)::bigint, sum(rejected)::bigint
+        """SELECT source_id, sum(received)::bigint, sum(stored)::bigint, sum(duplicate)::bigint,
+                  sum(rejected)::bigint
              FROM accounting GROUP BY source_id ORDER BY source_id"""
     ).fetchall()
     return Counts(
         positions=read_positions(connection, log),
         batches=int(head[0]) if head else 0,
-        stored=sum(int(row[1]) for row in accounting),
+        stored=sum(int(row[2]) for row in accounting),
         dead_letters=int(dead[0]) if dead else 0,
-        accounting=[(str(s), int(a), int(b), int(c)) for s, a, b, c in accounting],
+        accounting=[(str(s), int(a), int(b), int(c), int(d)) for s, a, b, c, d in accounting],
+        unbalanced=_count_unbalanced(connection),
     )
+
+
+def _count_unbalanced(connection: Driver) -> dict[str, int]:
+    rows = connection.execute(
+        """SELECT source_id, count(*) FROM accounting
+            WHERE received <> stored + duplicate + rejected
+            GROUP BY source_id ORDER BY source_id"""
+    ).fetchall()
+    return {str(source_id): int(minutes) for source_id, minutes in rows}
 
 
 def read_sizes(connection: Driver) -> dict[str, int]:
@@ -64,11 +82,19 @@ def read_workers(connection: Driver, log: str) -> list[tuple[str, datetime, int]
 
 
 def read_dead_letters(connection: Driver, limit: int = 10) -> list[dict[str, Any]]:
-    """Return the newest dead letters without their bytes, which may be personal."""
+    """Return the newest dead letters without their bytes, which may be personal:
+
+    records that nobody can read, and refused lines that could not be processed.
+    """
     rows = connection.execute(
-        """SELECT dead_letter_id, log, partition, record_offset, ordinal, reason, at
-             FROM dead_letters ORDER BY dead_letter_id DESC LIMIT %s""",
-        (limit,),
+        """(SELECT dead_letter_id, NULL, log, partition, record_offset, reason, at
+              FROM dead_letters WHERE resolved_at IS NULL ORDER BY 1 DESC LIMIT %(limit)s)
+           UNION ALL
+           (SELECT rejected_id, source_id, NULL, NULL, NULL, message, received_at
+              FROM rejected WHERE code = 'unprocessable' AND replayed_at IS NULL
+             ORDER BY 1 DESC LIMIT %(limit)s)
+            ORDER BY 7 DESC LIMIT %(limit)s""",
+        {"limit": limit},
     ).fetchall()
-    names = ("id", "log", "partition", "offset", "line", "reason", "at")
+    names = ("id", "source_id", "log", "partition", "offset", "reason", "at")
     return [dict(zip(names, row, strict=True)) for row in rows]

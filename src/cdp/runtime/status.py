@@ -69,6 +69,10 @@ def create_router(
             "sizes": {**sizes, "events": counts.stored, "data_dir_bytes": _measure(data_dir)},
             "batches": counts.batches,
             "last_errors": errors.list(),
+            "accounting": {
+                "balanced": not counts.unbalanced,
+                "unbalanced_minutes": counts.unbalanced,
+            },
             "dead_letters": {
                 "count": counts.dead_letters,
                 "last": [{**letter, "at": format_time(letter["at"])} for letter in dead],
