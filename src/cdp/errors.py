@@ -9,7 +9,8 @@
     ├── TooLarge         413
     ├── Unprocessable    422     readable, but wrong at ``details.path``
     ├── TooManyRequests  429     carries ``retry_after``
-    └── Unavailable      503     carries ``retry_after``; nothing was half done
+    ├── Unavailable      503     carries ``retry_after``; nothing was half done
+    └── InsufficientStorage 507  the disk is full; nothing was kept
     SetupError                   the program cannot start: one line for the operator, exit 1
 
 Expected outcomes (a rejected event, a refused link, a duplicate) are values, not errors.
@@ -84,6 +85,10 @@ class TooManyRequests(CdpError):
 
 class Unavailable(CdpError):
     status = 503
+
+
+class InsufficientStorage(CdpError):
+    status = 507
 
 
 class SetupError(Exception):

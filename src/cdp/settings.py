@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="Inflated body.")
     max_event_bytes: int = Field(32 * 1024, ge=256, description="Per event; a source may differ.")
 
+    max_import_bytes: int = Field(
+        20 * 1024**3, ge=1024, description="Of one imported file, as it is uploaded."
+    )
+    import_retention_days: float = Field(
+        7, ge=0, description="Days that an imported file is kept after its import has ended."
+    )
+
     worker_batch_events: int = Field(4000, ge=1)
     worker_poll_seconds: float = Field(0.25, gt=0)
 

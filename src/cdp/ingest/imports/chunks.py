@@ -57,8 +57,13 @@ class Chunk:
         self.size += len(raw)
 
 
-def cut_rows(rows: Iterable[Any], prepare: Prepare, *, after: int = 0) -> Iterator[Chunk]:
-    """Yield the chunks of ``rows``, the first of which has the number ``after`` + 1."""
+def cut_rows(
+    rows: Iterable[Any], prepare: Prepare, *, after: int = 0, is_mapped: bool = True
+) -> Iterator[Chunk]:
+    """Yield the chunks of ``rows``, the first of which has the number ``after`` + 1.
+
+    ``is_mapped`` is whether rows are anything but lines in wire format.
+    """
     chunk = Chunk(end=after)
     number = after
     for number, row in enumerate(rows, after + 1):
@@ -68,7 +73,8 @@ def cut_rows(rows: Iterable[Any], prepare: Prepare, *, after: int = 0) -> Iterat
             try:
                 chunk.add(number, prepare(row, number))
             except RowRefused as refused:
-                chunk.refuse(number, refused.code, refused.message, write_raw(row))
+                raw = write_raw(row, is_mapped=is_mapped)
+                chunk.refuse(number, refused.code, refused.message, raw)
         if chunk.is_full:
             chunk.end = number
             yield chunk
@@ -153,14 +159,15 @@ class _Group:
             chunk.refuse(self.number, refused.code, refused.message, b"")
 
 
-def write_raw(row: Any) -> bytes:
+def write_raw(row: Any, *, is_mapped: bool = True) -> bytes:
     """Return a row as it is kept when it is refused.
 
     Cells become a JSON list: without their columns' meaning nobody could mask them one by one, and
     a list is masked as a whole.
     """
     if isinstance(row, bytes):
-        return row
+        # A mapped line's keys are columns, so a list it is as well.
+        return b"[" + row + b"]" if is_mapped else row
     try:
         return encode(list(row))
     except (TypeError, ValueError, OverflowError, RecursionError):

@@ -54,7 +54,7 @@ class CsvFile:
             header = next(self._reader, [])
         except csv.Error as error:
             raise refuse_file(f"the header cannot be read: {error}") from error
-        self.columns: tuple[str, ...] = tuple(name.strip() for name in header)
+        self.columns: tuple[str, ...] = tuple(map(_clean_name, header))
         if not any(self.columns) or len(self.columns) > _MOST_COLUMNS:
             raise refuse_file("the first line must name the columns")
 
@@ -85,6 +85,11 @@ class CsvFile:
     def close(self) -> None:
         """Close the file."""
         self._source.close()
+
+
+def _clean_name(name: str) -> str:
+    # Names become keys and stand in messages: half a character, or NUL, can be neither.
+    return name.replace("\0", "\ufffd").encode("utf-8", "replace").decode().strip()
 
 
 def _chain(first: str, rest: io.TextIOWrapper) -> Iterator[str]:

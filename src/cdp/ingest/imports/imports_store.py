@@ -288,7 +288,7 @@ def write_checkpoint(
                 """INSERT INTO import_rejected (import_id, row_number, code, message, raw)
                    VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
                 [
-                    (import_id, one.index, one.code, one.message, one.raw[:_KEPT_RAW])
+                    (import_id, one.index, one.code, clean_text(one.message), one.raw[:_KEPT_RAW])
                     for one in done.rejected
                 ],
             )
@@ -300,6 +300,7 @@ def finish_import(
 ) -> bool:
     """End an import, well or with ``error`` (code, message); False when it is not the runner's."""
     code, message = error or (None, None)
+    message = message and clean_text(message)
     return bool(
         connection.execute(
             """UPDATE imports
@@ -310,6 +311,11 @@ def finish_import(
             ("done" if error is None else "failed", code, message, code, import_id, runner_id),
         ).rowcount
     )
+
+
+def clean_text(text: str) -> str:
+    """Return text that Postgres takes: without NUL and halves of characters."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 # ── Rows that were refused, files that may go ───────────────────────────────────────────────────

@@ -24,6 +24,7 @@ _TEXTS = _IDS | {
     "type", "event", "name", "category", "order_id", "account_id", "status", "currency", "store",
     "channel",
 }  # fmt: skip
+_MOST_SHAPES = 500
 _CONTACTS = ("email", "phone")
 
 
@@ -81,12 +82,14 @@ def compile_mapping(
     timezone: str,
     currency: str,
     is_typed: bool,
+    may_lack: bool = False,
 ) -> Mapper:
     """Return the mapper for a file with these ``columns``.
 
     ``timezone`` and ``currency`` hold where the mapping says none; ``is_typed`` is whether cells
     have types (Parquet) rather than all being text. Raises ``Unprocessable`` with
-    ``details.path`` when the mapping names a column that the file does not have.
+    ``details.path`` when the mapping names a column that the file does not have, unless it
+    ``may_lack`` some.
     """
     chosen = dict(mapping.columns)
     constants = dict(mapping.constants)
@@ -95,7 +98,7 @@ def compile_mapping(
         constants = {**CONSTANTS.get((mapping.preset, kind), {}), **constants}
     known = set(columns)
     for name in mapping.columns:
-        if name not in known:
+        if name not in known and not may_lack:
             raise Unprocessable(
                 "unknown_column",
                 f"the file has no column {name!r}; it has {', '.join(columns)[:500]}",
@@ -123,6 +126,56 @@ def compile_mapping(
         steps.append(_Step(index, name, convert, put))
     puts = [(_make_put(target, kind), value) for target, value in constants.items()]
     return Mapper(steps, puts, empty=mapping.empty)
+
+
+class ObjectMapper:
+    """Maps JSON objects, whose keys are columns; a dotted column reaches into nested ones."""
+
+    def __init__(self, mapping: RowMapping, kind: Kind, *, timezone: str, currency: str) -> None:
+        self._mapping = mapping
+        self._kind = kind
+        self._timezone = timezone
+        self._currency = currency
+        self._dotted = tuple(name for name in mapping.columns if "." in name)
+        self._known: dict[tuple[str, ...], tuple[Mapper, tuple[str, ...]]] = {}
+
+    def map(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Return the document; raises ``RowRefused``."""
+        keys = tuple(found)
+        known = self._known.get(keys)
+        if known is None:
+            known = self._compile(keys)
+            if len(self._known) < _MOST_SHAPES:
+                self._known[keys] = known
+        mapper, dotted = known
+        cells = [*found.values(), *(reach(found, name) for name in dotted)]
+        return mapper.map(cells)
+
+    def _compile(self, keys: tuple[str, ...]) -> tuple[Mapper, tuple[str, ...]]:
+        dotted = tuple(n for n in self._dotted if n not in keys and n.partition(".")[0] in keys)
+        # What is reached into is known, so it is not kept whole beside.
+        heads = {name.partition(".")[0] for name in dotted} - self._mapping.columns.keys()
+        columns = [("" if key in heads else key) for key in keys] + list(dotted)
+        try:
+            mapper = compile_mapping(
+                self._mapping,
+                self._kind,
+                columns,
+                timezone=self._timezone,
+                currency=self._currency,
+                is_typed=True,
+                may_lack=True,
+            )
+        except Unprocessable as error:
+            raise RowRefused(error.code, error.message) from error
+        return mapper, dotted
+
+
+def reach(found: Any, path: str) -> Any:
+    """Return what lies at a dotted path, ``None`` when nothing does."""
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
 
 
 def _place_unknown(name: str, kind: Kind, mapping: RowMapping, *, is_typed: bool) -> Column | None:

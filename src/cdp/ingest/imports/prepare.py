@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cdp.ingest.imports.map_row import Mapper, RowRefused, place_identifiers
+from cdp.ingest.imports.map_row import Mapper, ObjectMapper, RowRefused, place_identifiers
 from cdp.ingest.imports.targets import FIELDS, OBJECTS, ROW_ID, Kind
 from cdp.ingest.lenient import NotJson, decode_leniently
 from cdp.ingest.wire_event import UNREADABLE
@@ -70,6 +70,23 @@ def map_cells(mapper: Mapper, kind: Kind, origin: Origin) -> Callable[[Any, int]
 
     def prepare(cells: Any, number: int) -> dict[str, Any]:
         document = mapper.map(cells)
+        finish(document, number, origin)
+        return document
+
+    return prepare
+
+
+def map_objects(
+    mapper: ObjectMapper, kind: Kind, origin: Origin
+) -> Callable[[Any, int], dict[str, Any]]:
+    """Return how a line of JSON and its number become a document; raises ``RowRefused``."""
+    finish = _FINISH[kind]
+
+    def prepare(line: bytes, number: int) -> dict[str, Any]:
+        found = _read_leniently(line)
+        if found is None:
+            raise RowRefused("invalid_json", "the line is no JSON object")
+        document = mapper.map(found)
         finish(document, number, origin)
         return document
 

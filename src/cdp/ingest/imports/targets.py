@@ -16,10 +16,12 @@ FIELDS: dict[Kind, frozenset[str]] = {
     "orders": frozenset(
         {
             "order_id", "placed_at", "updated_at", "status", "currency", "total", "discount",
-            "tax", "shipping", "store", "channel",
+            "tax", "shipping", "store", "channel", "messageId",
         }
     ),
-    "accounts": frozenset({"account_id", "type", "updated_at"}),
+    "accounts": frozenset(
+        {"account_id", "type", "parent_account_id", "updated_at", "messageId"}
+    ),
 }  # fmt: skip
 """Fields that hold one value."""
 

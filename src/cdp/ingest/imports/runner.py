@@ -1,0 +1,276 @@
+"""Work the queue of imports off: one at a time per process, in a thread of its own.
+
+A lease says who works on an import; whoever is killed loses it and another goes on. Only imports
+whose file lies in this process's data folder can be taken.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from cdp.errors import CdpError
+from cdp.ingest.door import Door
+from cdp.ingest.imports import imports_store as store
+from cdp.ingest.imports.imports_store import Checkpoint, Import
+from cdp.ingest.imports.reading import FileDamaged
+from cdp.ingest.imports.run_import import Defaults, Hopeless, Run
+from cdp.ingest.imports.uploads_folder import Uploads
+from cdp.model import Source
+from cdp.runtime.clock import now
+from cdp.runtime.error_answers import DATABASE_ERRORS
+from cdp.runtime.logs import get_logger
+from cdp.storage.database import Database, driver
+from cdp.storage.positions import read_positions
+
+_log = get_logger(__name__)
+_AWAY = DATABASE_ERRORS
+_LOOK_EVERY_SECONDS = 1.0
+_KEEP_HOUSE_SECONDS = 3600.0
+LEASE_SECONDS = 15.0
+
+
+class NoLongerOurs(Exception):
+    """The import was cancelled, or somebody else took it over."""
+
+
+class Stopping(Exception):
+    """This process is ending; the import goes back into the queue."""
+
+
+class ImportRunner:
+    """Runs imports. ``start`` and ``close`` it; ``wake`` it when there is a new one."""
+
+    def __init__(
+        self,
+        database: Database,
+        uploads: Uploads,
+        door: Door,
+        find_source: Callable[[str], Source | None],
+        defaults: Defaults,
+        *,
+        log_name: str,
+        retention: timedelta,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        """``retention``: how long a file is kept after its import has ended."""
+        self.uploads = uploads
+        self.door = door
+        self.defaults = defaults
+        self.runner_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._database = database
+        self._find_source = find_source
+        self._log_name = log_name
+        self._retention = retention
+        self._lease = lease_seconds
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="imports", daemon=True)
+        self._house_kept_at = float("-inf")
+
+    def start(self) -> None:
+        """Work from now on."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the queue now."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop at the next checkpoint, and let others go on."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=12)
+
+    def _run(self) -> None:
+        is_away = False
+        while not self._stop.is_set():
+            try:
+                found = self.run_next()
+                self._keep_house()
+                is_away = False
+            except _AWAY as error:
+                found = False
+                if not is_away:
+                    _log.warning("imports_wait", reason=type(error).__name__)
+                    is_away = True
+            if not found:
+                self._wake.wait(_LOOK_EVERY_SECONDS)
+                self._wake.clear()
+
+    def run_next(self) -> bool:
+        """Run the oldest import that nobody works on; return whether there was one."""
+        with self._database.transaction() as connection:
+            waiting = store.list_waiting(driver(connection))
+        for import_id in waiting:
+            if not self.uploads.holds(import_id):
+                continue
+            with self._database.transaction() as connection:
+                taken = store.take_import(
+                    driver(connection), import_id, self.runner_id, self._lease
+                )
+            if taken is not None:
+                self._work(taken)
+                return True
+        return False
+
+    def _work(self, taken: Import) -> None:
+        _log.info("import_runs", import_id=taken.import_id, after=taken.rows)
+        hold = _Hold(self._database, taken, self.runner_id, self._lease, self._stop, self._log_name)
+        error: tuple[str, str] | None = None
+        with hold:
+            try:
+                source = self._find_source(taken.source_id)
+                if source is None:
+                    raise CdpError("source_not_found", "the import's source no longer exists")
+                run = Run(taken, source, self.door, self.defaults, hold)
+                run.go(self.uploads.path(taken.import_id))
+            except Stopping:
+                hold.release()
+                return
+            except NoLongerOurs:
+                _log.info("import_ended_elsewhere", import_id=taken.import_id)
+                return
+            except _AWAY:
+                # The lease runs out, and then it goes on.
+                raise
+            except CdpError as failure:
+                error = failure.code, failure.message
+            except FileDamaged as failure:
+                error = "file_damaged", f"{failure}; what was read before stays"
+            except Hopeless as failure:
+                error = "nothing_fits", f"{failure}; look at a dry run"
+            except Exception as failure:
+                _log.error("import_failed", import_id=taken.import_id, exc_info=failure)
+                error = "internal_error", "this is a fault of the server; its log says more"
+            hold.finish(error)
+
+    def _keep_house(self) -> None:
+        """Remove files whose retention is over, and what broken uploads left."""
+        if time.monotonic() - self._house_kept_at < _KEEP_HOUSE_SECONDS:
+            return
+        self._house_kept_at = time.monotonic()
+        self.remove_old()
+
+    def remove_old(self) -> None:
+        """Remove the files of imports that ended longer ago than the retention."""
+        with self._database.transaction() as connection:
+            for import_id in store.list_removable(driver(connection), now() - self._retention):
+                self.uploads.remove(import_id)
+                store.note_removed(driver(connection), import_id)
+        old = list(self.uploads.list_abandoned())
+        with self._database.transaction() as connection:
+            known = store.find_known(driver(connection), old)
+        for name in old:
+            if name not in known:
+                self.uploads.remove(name)
+
+
+class _Hold:
+    """Keeps the lease of one import while it runs, and writes its checkpoints."""
+
+    def __init__(
+        self,
+        database: Database,
+        taken: Import,
+        runner_id: str,
+        lease_seconds: float,
+        stop: threading.Event,
+        log_name: str,
+    ) -> None:
+        self._database = database
+        self._id = taken.import_id
+        self._runner = runner_id
+        self._lease = lease_seconds
+        self._stop = stop
+        self._log_name = log_name
+        self._waiting: str | None = None
+        self._is_lost = threading.Event()
+        self._is_over = threading.Event()
+        self._beat = threading.Thread(target=self._renew, name="import-lease", daemon=True)
+
+    def __enter__(self) -> _Hold:
+        self._beat.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._beat.join()
+
+    def _renew(self) -> None:
+        while not self._is_over.wait(self._lease / 4):
+            try:
+                with self._database.transaction() as connection:
+                    is_ours = store.renew_lease(
+                        driver(connection), self._id, self._runner, self._lease, self._waiting
+                    )
+            except _AWAY:
+                continue
+            if not is_ours and not self._is_over.is_set():
+                self._is_lost.set()
+                return
+
+    def _expect_ours(self) -> None:
+        if self._is_lost.is_set():
+            raise NoLongerOurs
+        if self._stop.is_set():
+            raise Stopping
+
+    def checkpoint(self, done: Checkpoint) -> None:
+        """Count a chunk, however long Postgres is away."""
+        seconds = 0.5
+        while True:
+            try:
+                with self._database.transaction() as connection:
+                    is_counted = store.write_checkpoint(
+                        driver(connection), self._id, self._runner, self._lease, done
+                    )
+                break
+            except _AWAY as error:
+                _log.warning("import_waits", reason=type(error).__name__, seconds=seconds)
+                self.wait("postgres", seconds)
+                seconds = min(10.0, 2 * seconds)
+        if not is_counted and not self._was_counted(done):
+            raise NoLongerOurs
+        self._waiting = None
+        self._expect_ours()
+
+    def _was_counted(self, done: Checkpoint) -> bool:
+        """Return whether the connection broke after the checkpoint had been committed."""
+        with self._database.transaction() as connection:
+            found = store.find_import(driver(connection), self._id)
+        return found.runner_id == self._runner and found.rows == done.rows
+
+    def wait(self, reason: str, seconds: float) -> None:
+        """Wait, saying for what."""
+        self._waiting = reason
+        self._expect_ours()
+        self._stop.wait(seconds)
+        self._expect_ours()
+
+    def read_positions(self) -> Mapping[int, int]:
+        """Return how far the worker has come; nothing while Postgres is away."""
+        try:
+            with self._database.transaction() as connection:
+                return read_positions(driver(connection), self._log_name)
+        except _AWAY:
+            return {}
+
+    def release(self) -> None:
+        """Let others go on at once."""
+        self._is_over.set()
+        with self._database.transaction() as connection:
+            store.release_import(driver(connection), self._id, self._runner)
+
+    def finish(self, error: tuple[str, str] | None) -> None:
+        """Write down how it ended."""
+        self._is_over.set()
+        with self._database.transaction() as connection:
+            store.finish_import(driver(connection), self._id, self._runner, error)
+        _log.info("import_ended", import_id=self._id, error=error and error[0])
