@@ -77,6 +77,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_no", "kind", "name", name=op.f("pk_account_facts")),
         postgresql_with={"fillfactor": "80"},
     )
+    op.create_index(
+        "ix_account_facts_parent",
+        "account_facts",
+        [sa.text("(value #>> '{}')")],
+        postgresql_where=sa.text("kind = 'field' AND name = 'parent'"),
+    )
     op.create_table(
         "account_members",
         sa.Column("account_no", sa.BigInteger(), nullable=False),
@@ -112,6 +118,7 @@ def downgrade() -> None:
     op.drop_column("batches", "accounts")
     op.drop_index(op.f("ix_account_members_node_id"), table_name="account_members")
     op.drop_table("account_members")
+    op.drop_index("ix_account_facts_parent", table_name="account_facts")
     op.drop_table("account_facts")
     op.drop_table("accounts")
 

@@ -28,6 +28,8 @@ from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
 
 if TYPE_CHECKING:
+    from cdp.ingest.imports.runner import ImportRunner
+    from cdp.ingest.replay_store import Replayer
     from cdp.segments.service import Segments
 
 _SCHEMA_IS_CHECKED_EVERY = 30.0
@@ -44,7 +46,11 @@ def build_app(settings: Settings, roles: frozenset[str]) -> ASGIApp:
     api = CatchFaults(inner, services.errors)
     writer = services.writer if "ingest" in roles else None
     kinds = list_record_kinds(settings.currency)
-    return Serving(IngestApp(services.sources, writer, settings, api, kinds), services)
+    plan = services.plan
+    door = IngestApp(
+        services.sources, writer, settings, api, kinds, plan.find_check, plan.list_tracked
+    )
+    return Serving(door, services)
 
 
 def build_api(services: Services) -> FastAPI:
@@ -76,13 +82,14 @@ def build_api(services: Services) -> FastAPI:
 
 def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRouter]:
     """Give the routers of the role api; a path that two could match belongs to the first."""
+    from cdp.accounts import routes as account_routes
     from cdp.analytics import routes as analytics_routes
     from cdp.identity import routes as identity_routes
+    from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
-    from cdp.ingest import source_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
-    from cdp.profiles.profile_names import parse_profile_name
+    from cdp.profiles.profile_names import parse_profile_name, restore_slashes
     from cdp.segments import members_routes, tags_routes
     from cdp.segments import routes as segment_routes
 
@@ -101,6 +108,9 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     )
     yield source_routes.create_router(database, services.sources)
     yield ingest_routes.create_router(database, log)
+    yield rejected_routes.create_router(database, log, _make_replayer(services))
+    if services.imports is not None:
+        yield _make_import_routes(services, services.imports)
     yield identity_routes.create_router(
         database,
         services.rules.get,
@@ -109,11 +119,34 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     )
     yield search_routes.create_router(database, normalise)
     yield profile_routes.create_router(database, normalise)
+    yield account_routes.create_router(database, restore_slashes)
     yield analytics_routes.create_router(analytics.engine, settings)
     segments = _make_segments(services, analytics)
     yield segment_routes.create_router(segments)
     yield members_routes.create_router(segments)
     yield tags_routes.create_router(segments)
+
+
+def _make_import_routes(services: Services, runner: ImportRunner) -> APIRouter:
+    from cdp.ingest.imports import routes as import_routes
+    from cdp.ingest.imports.start_import import Imports
+
+    imports = Imports(
+        services.database, services.sources, runner, dedup_days=services.settings.dedup_days
+    )
+    return import_routes.create_router(
+        services.database, imports, partial(receipts.encode, services.log.name)
+    )
+
+
+def _make_replayer(services: Services) -> Replayer:
+    from cdp.ingest.door import Door
+    from cdp.ingest.replay_store import Replayer
+
+    kinds = list_record_kinds(services.settings.currency)
+    door = Door(services.log, services.settings, kinds, services.plan.find_check)
+    names = ["events", *(kind.list_name for kind in kinds)]
+    return Replayer(door, names, services.sources.by_id)
 
 
 def _make_segments(services: Services, analytics: Analytics) -> Segments:

@@ -1,4 +1,4 @@
-"""The accounts (companies, households) that a person has said to belong to, by ``group`` calls."""
+"""The accounts (companies, households) that a person belongs to."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ from typing import Any
 
 from cdp.storage.database import Driver
 
+# Whichever of a person's identifiers was named last decides, also about the role.
 _ACCOUNTS = """
-SELECT DISTINCT v.group_id
-  FROM node_profiles np
-  JOIN events v ON v.node_id = np.node_id AND v.at >= np.since AND v.at < np.until
- WHERE np.profile_no = %(person)s AND v.type = 'group' AND v.group_id IS NOT NULL
-   AND v.at <= %(now)s
- ORDER BY v.group_id
+WITH said AS (
+    SELECT m.account_no, m.fact, m.value #>> '{}' AS value,
+           row_number() OVER (PARTITION BY m.account_no, m.fact
+                              ORDER BY m.at DESC, m.message_id COLLATE "C" DESC,
+                                       m.source_number DESC, m.node_id) AS age
+      FROM node_profiles np
+      JOIN account_members m
+        ON m.node_id = np.node_id AND m.at >= np.since AND m.at < np.until
+     WHERE np.profile_no = %(person)s AND m.at <= %(now)s)
+SELECT a.account_id, max(s.value) FILTER (WHERE s.fact = 'role')
+  FROM said s JOIN accounts a USING (account_no)
+ WHERE s.age = 1
+ GROUP BY a.account_id
+HAVING bool_or(s.fact = 'member' AND s.value = 'true')
+ ORDER BY a.account_id
 """
 
 
 def read_accounts(connection: Driver, profile_no: int, now: datetime) -> list[dict[str, Any]]:
-    """Return the accounts of a person as of ``now``; a ``group`` call names no role."""
+    """Return the accounts of a person as of ``now``, with their role there when it is known."""
     rows = connection.execute(_ACCOUNTS, {"person": profile_no, "now": now})
-    return [{"account_id": account_id, "role": None} for (account_id,) in rows]
+    return [{"account_id": account_id, "role": role} for account_id, role in rows]

@@ -29,6 +29,11 @@ def keep_encoded_slashes(path: str, raw_path: bytes) -> str:
     return ENCODED_SLASH.join(_decode_path(part) for part in parts)
 
 
+def restore_slashes(name: str) -> str:
+    """Return ``name`` from a path with the slashes that it had."""
+    return name.replace(ENCODED_SLASH, "/")
+
+
 def _decode_path(raw: bytes) -> str:
     return unquote_to_bytes(raw).decode("utf-8", "replace")
 
@@ -38,7 +43,7 @@ def parse_profile_name(name: str, normalise: Normalise) -> Identifier:
 
     Raises ``NotFound`` for what can name nobody: without a type, blocked, or junk.
     """
-    name = name.replace(ENCODED_SLASH, "/")
+    name = restore_slashes(name)
     kind, colon, value = name.partition(":")
     if not colon and name.startswith(_PROFILE_ID_PREFIX):
         return Identifier(PROFILE_ID, name)

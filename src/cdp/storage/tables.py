@@ -12,7 +12,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -27,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import DATEMULTIRANGE, JSON, JSONB
@@ -164,15 +164,18 @@ positions = Table(
 
 # ── What was done with each message ─────────────────────────────────────────────────────────────
 
-# (source, message id) as 16 bytes of BLAKE2b. Partitioned by the week of receipt; old weeks drop.
-ledger = Table(
-    "ledger",
+# (source, message id) as 16 bytes of BLAKE2b; uuid is the narrowest type that holds them. New ones
+# are rows here, and move into pages once a day.
+ledger = Table("ledger", metadata, Column("message_key", Uuid, primary_key=True))
+
+# A key lies in the page with the greatest first_key that is not greater than it. ``days`` says by
+# which day each was claimed, as days since 2020-01-01.
+ledger_pages = Table(
+    "ledger_pages",
     metadata,
-    Column("week", Date, nullable=False),
-    Column("message_key", LargeBinary, nullable=False),
-    # The key leads: a look-up asks every kept week for it.
-    PrimaryKeyConstraint("message_key", "week"),
-    postgresql_partition_by="RANGE (week)",
+    Column("first_key", Uuid, primary_key=True),
+    Column("keys", ARRAY(Uuid), nullable=False),
+    Column("days", ARRAY(SmallInteger), nullable=False),
 )
 
 # Per source and minute of receipt: what came, and what became of it. ``received`` is what the
@@ -520,6 +523,12 @@ account_facts = Table(
     Column("message_id", Text, nullable=False),
     Column("source_number", Integer, nullable=False),
     PrimaryKeyConstraint("account_no", "kind", "name"),
+    # Which accounts are below another.
+    Index(
+        "ix_account_facts_parent",
+        text("(value #>> '{}')"),
+        postgresql_where=text("kind = 'field' AND name = 'parent'"),
+    ),
     postgresql_with={"fillfactor": "80"},
 )
 
