@@ -9,6 +9,7 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cdp.access.token_directory import TokenDirectory
@@ -18,6 +19,7 @@ from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.open import open_log
 from cdp.log.port import Log, LogUnavailable
+from cdp.plan.plan_book import PlanBook, PlanCollector
 from cdp.receipts import Progress
 from cdp.runtime.logs import get_logger
 from cdp.runtime.metrics import Metrics
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from cdp.analytics.engine import Engine
     from cdp.analytics.feed import Feed
     from cdp.follow import Follower
+    from cdp.ingest.imports.runner import ImportRunner
     from cdp.segments.refresh import Refresher
 
 _log = get_logger(__name__)
@@ -67,10 +70,12 @@ class Services:
     sources: SourceDirectory
     writer: PackingWriter
     rules: CurrentRules
+    plan: PlanBook
     progress: Progress
     metrics: Metrics = field(default_factory=Metrics)
     errors: RecentErrors = field(default_factory=RecentErrors)
     analytics: Analytics | None = None
+    imports: ImportRunner | None = None
     _open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
@@ -79,11 +84,16 @@ class Services:
         self._open.callback(self.log.close)
         self.sources.start()
         self._open.callback(self.sources.close)
+        self.plan.start()
+        self._open.callback(self.plan.close)
         if "ingest" in self.roles:
             self._open.push_async_callback(self.writer.close)
         if self.analytics is not None:
             self.analytics.follower.start()
             self._open.callback(self.analytics.close)
+        if self.imports is not None:
+            self.imports.start()
+            self._open.callback(self.imports.close)
 
     async def stop(self) -> None:
         """Finish what is under way, then let go of everything, in the reverse order."""
@@ -107,9 +117,13 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         sources=SourceDirectory(database),
         writer=PackingWriter(log, settings.linger_ms),
         rules=rules,
+        plan=PlanBook(database),
         progress=_make_progress(database, analytics),
         analytics=analytics,
     )
+    if "api" in roles:
+        services.imports = open_imports(services)
+    services.metrics.registry.register(PlanCollector(services.plan))
     services.metrics.watch(database, log, analytics.engine if analytics else None)
     return services
 
@@ -144,6 +158,29 @@ def open_analytics(
     ender = LossWatch(engine)
     follower = Follower(feed, refresher, after_round=lambda _: ender.look())
     return Analytics(engine, feed, refresher, follower)
+
+
+def open_imports(services: Services) -> ImportRunner:
+    """Make what works imports off; nothing runs yet."""
+    from cdp.ingest.door import Door
+    from cdp.ingest.imports.run_import import Defaults
+    from cdp.ingest.imports.runner import ImportRunner
+    from cdp.ingest.imports.uploads_folder import Uploads
+    from cdp.record_kinds import list_record_kinds
+
+    settings = services.settings
+    door = Door(
+        services.log, settings, list_record_kinds(settings.currency), services.plan.find_check
+    )
+    return ImportRunner(
+        services.database,
+        Uploads(settings.data_dir, max_bytes=settings.max_import_bytes),
+        door,
+        services.sources.by_id,
+        Defaults(settings.timezone, settings.currency),
+        log_name=services.log.name,
+        retention=timedelta(days=settings.import_retention_days),
+    )
 
 
 class LossWatch:

@@ -38,10 +38,11 @@ from cdp.ingest.parse import Judged, Opened, judge, open_batch, open_single
 from cdp.ingest.pixel import GIF, read_pixel
 from cdp.ingest.records import RecordKind, judge_records, open_records, require_private_key
 from cdp.ingest.sdk_routes import SDK_ROUTES, SdkRoute, find_route
+from cdp.ingest.sdk_settings import ListTracked, track_everything
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.ingest.write_key import read_basic_key, read_query_key
 from cdp.log.format import Kind
-from cdp.model import Source
+from cdp.model import FindCheck, Source, check_nothing
 from cdp.runtime.clock import format_time
 from cdp.settings import Settings
 
@@ -71,7 +72,10 @@ class IngestApp:
         settings: Settings,
         fallback: ASGIApp,
         record_kinds: Sequence[RecordKind] = (),
+        find_check: FindCheck = check_nothing,
+        list_tracked: ListTracked = track_everything,
     ) -> None:
+        """``find_check`` and ``list_tracked`` bring in the tracking plan."""
         self.counts = IngestCounts()
         self._directory = directory
         self._writer = writer
@@ -80,6 +84,8 @@ class IngestApp:
         self._public_url = settings.public_url
         self._fallback = fallback
         self._record_kinds = {f"/v1/{kind.list_name}": kind for kind in record_kinds}
+        self._find_check = find_check
+        self._list_tracked = list_tracked
         self._request_prefix = f"req_{os.urandom(5).hex()}"
         self._request_numbers = itertools.count()
         self._clock = _Clock()
@@ -218,6 +224,7 @@ class IngestApp:
             route_type=route.type,
             partitions=writer.partitions,
             max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
+            check=self._find_check(source),
         )
         if opened.shared:
             size = judged.size
@@ -266,9 +273,9 @@ class IngestApp:
         headers = scope["headers"]
         cached = (b"cache-control", sdk_settings.CACHE_CONTROL)
         if route.kind == "project_settings":
-            self._find_source(key)
+            tracked = self._list_tracked(self._find_source(key))
             address = sdk_settings.find_address(scope["scheme"], headers, self._public_url)
-            return answer_json(sdk_settings.project_settings(key, *address), cached)
+            return answer_json(sdk_settings.project_settings(key, *address, tracked), cached)
         basic = read_basic_key(find_header(headers, b"authorization") or b"")
         asked = basic or read_query_key(scope["query_string"])
         if asked is None and scope["method"] == "HEAD":

@@ -18,7 +18,7 @@ from cdp.ingest.parse import Judged, judge
 from cdp.ingest.records import RecordKind, judge_records
 from cdp.log.format import Kind, RejectedLine
 from cdp.log.port import Log, LogUnavailable
-from cdp.model import Source
+from cdp.model import FindCheck, Source, check_nothing
 from cdp.settings import Settings
 
 _LONGEST_RAW = 600_000
@@ -85,11 +85,19 @@ def write_rejected(judged: Judged, kind: str) -> list[bytes]:
 class Door:
     """Judges lines and appends them to the log. Thread-safe; ``append`` blocks."""
 
-    def __init__(self, log: Log, settings: Settings, record_kinds: Sequence[RecordKind]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        record_kinds: Sequence[RecordKind],
+        find_check: FindCheck = check_nothing,
+    ) -> None:
+        """``find_check`` tells what the tracking plan has events of a source checked for."""
         self.partitions = log.partitions
         self._log = log
         self._max_event_bytes = settings.max_event_bytes
         self._record_kinds = {kind.list_name: kind for kind in record_kinds}
+        self._find_check = find_check
 
     def judge(self, source: Source, kind: Kind, lines: Sequence[bytes]) -> Judged:
         """Judge ``lines``, each one event or record of ``kind`` as JSON. No I/O."""
@@ -100,6 +108,7 @@ class Door:
             route_type=None,
             partitions=self.partitions,
             max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
+            check=self._find_check(source),
         )
 
     def write(

@@ -8,7 +8,7 @@ fetch more code; no metrics, or every page would post some.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,13 +33,30 @@ def find_address(
     return scheme, host if _HOST.fullmatch(host) else "localhost"
 
 
-def project_settings(write_key: str, protocol: str, host: str) -> dict[str, Any]:
-    """Return what analytics-next and the mobile SDKs of Segment load."""
+_EVERYTHING: Mapping[str, Any] = {"__default": {"enabled": True}}
+
+ListTracked = Callable[[Source], Mapping[str, Any]]
+"""From a source to ``plan.track``: which track events a browser is to pass on, by name."""
+
+
+def track_everything(source: Source) -> Mapping[str, Any]:
+    """Be the ``plan.track`` of a source without a tracking plan."""
+    return _EVERYTHING
+
+
+def project_settings(
+    write_key: str, protocol: str, host: str, tracked: Mapping[str, Any] = _EVERYTHING
+) -> dict[str, Any]:
+    """Return what analytics-next and the mobile SDKs of Segment load.
+
+    ``tracked`` is ``plan.track``. analytics-next keeps what is disabled there from the page's own
+    destinations, and sends it here all the same, with ``integrations.All`` false.
+    """
     return {
         "integrations": {
             "Segment.io": {"apiKey": write_key, "apiHost": f"{host}/v1", "protocol": protocol}
         },
-        "plan": {"track": {"__default": {"enabled": True}}},
+        "plan": {"track": tracked},
         "metrics": {"sampleRate": 0},
     }
 
