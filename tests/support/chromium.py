@@ -38,10 +38,7 @@ class Chromium:
 
     def show(self, tab: Page, page: str, job: dict[str, Any]) -> None:
         """Go to a page in an open tab, which leaves the one that is there."""
-        # Another query would be the same page with another fragment, and not be loaded again.
-        other = "blank.html" if "blank" not in tab.url else "blank2.html"
-        address = f"{self._address}/{page}" if page else f"{self._address}/{other}"
-        tab.goto(f"{address}#{quote(json.dumps(job))}", wait_until="commit")
+        tab.goto(f"{self._address}/{page}#{quote(json.dumps(job))}", wait_until="commit")
 
 
 def check_page(tab: Page) -> None:
