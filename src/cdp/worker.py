@@ -11,12 +11,13 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import date
 
 import psycopg
 import sqlalchemy as sa
 
 from cdp.batch import Batch
+from cdp.housekeeping import drop_old_days, keep_ledger_small
 from cdp.identity.apply_rules_store import apply_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
@@ -24,34 +25,24 @@ from cdp.identity.rules_store import read_rules
 from cdp.ingest.sources_store import SourceDirectory
 from cdp.log.leases import Leases
 from cdp.log.open import open_log
-from cdp.log.port import Log, LogUnavailable, Record
+from cdp.log.port import Log, Record
+from cdp.outage import is_outage, name_error
 from cdp.pipeline import STEPS, Step, Work, process
 from cdp.read_ahead import ReadAhead
-from cdp.read_batch import Identify, read_batch
+from cdp.read_batch import read_batch
+from cdp.read_posted import Identify
 from cdp.runtime.clock import now
 from cdp.runtime.logs import get_logger
 from cdp.runtime.memory import collect_rarely
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
-from cdp.storage.partitions import drop_ledger_before, ensure_partitions
+from cdp.storage.partitions import ensure_partitions
 from cdp.storage.positions import StalePosition, read_positions
 
 _log = get_logger(__name__)
 
 LineName = tuple[int, int, int]
 """Partition, offset, line number."""
-
-# Postgres' class for "too long for an index" and the like: the data's fault, though psycopg files
-# it under operational errors.
-_LIMIT_EXCEEDED = "54"
-
-# Postgres cannot be asked now, or the connection broke: never the data's fault.
-_AWAY = (
-    sa.exc.OperationalError,
-    sa.exc.InterfaceError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-)
 
 
 class Worker:
@@ -102,13 +93,15 @@ class Worker:
                 patience.reset()
                 if not self._held and not worked:
                     stop.wait(poll_seconds)
-            except (*_AWAY, LogUnavailable) as error:
-                self._positions = None
-                _log.warning("worker_waits", reason=_reason(error), seconds=patience.next())
-                stop.wait(patience.seconds)
             except StalePosition:
                 _log.info("worker_was_overtaken", worker=self.worker_id)
                 self._positions = None
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                self._positions = None
+                _log.warning("worker_waits", reason=name_error(error), seconds=patience.next())
+                stop.wait(patience.seconds)
         self.close()
 
     def close(self) -> None:
@@ -141,7 +134,7 @@ class Worker:
         except Exception as error:
             if not _is_poison(error):
                 raise
-            reason = _reason(error)
+            reason = name_error(error)
         if len(records) > 1:
             _log.warning("batch_is_halved", records=len(records), reason=reason)
             middle = len(records) // 2
@@ -254,17 +247,7 @@ class _Patience:
 
 def _is_poison(error: Exception) -> bool:
     """Whether the data is at fault, so that trying again cannot help."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    if isinstance(cause, _AWAY):
-        return (getattr(cause, "sqlstate", None) or "").startswith(_LIMIT_EXCEEDED)
-    return not isinstance(error, StalePosition | LogUnavailable | sa.exc.TimeoutError)
-
-
-def _reason(error: Exception) -> str:
-    """Name the error without its values, which may be personal."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    state = getattr(cause, "sqlstate", None)
-    return f"{type(cause).__name__} {state}" if state else type(cause).__name__
+    return not isinstance(error, StalePosition) and not is_outage(error)
 
 
 def run_worker(settings: Settings, stop: threading.Event) -> None:
@@ -290,7 +273,8 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         collect_rarely()
         _log.info("worker_started", worker=worker.worker_id, log=log.name)
         for target, args in (
-            (_keep_house, (settings, database, log, stop)),
+            (drop_old_days, (settings, database, log, stop)),
+            (keep_ledger_small, (settings, database, stop)),
             (_follow_rules, (database, identity, stop)),
         ):
             threading.Thread(target=target, args=args, daemon=True).start()
@@ -318,14 +302,3 @@ def _follow_rules(database: Database, identity: IdentityStore, stop: threading.E
 def _apply_rules(database: Database, country: str) -> bool:
     with database.transaction() as connection:
         return apply_next(driver(connection), country, now())
-
-
-def _keep_house(settings: Settings, database: Database, log: Log, stop: threading.Event) -> None:
-    """Once an hour, drop what is older than its retention: ledger weeks, days of the log."""
-    while not stop.is_set():
-        with suppress(sa.exc.SQLAlchemyError, LogUnavailable):
-            drop_ledger_before(database, now().date() - timedelta(days=settings.dedup_days))
-            with database.transaction() as connection:
-                done = read_positions(driver(connection), log.name)
-            log.drop_before(now() - timedelta(days=settings.log_retention_days), done)
-        stop.wait(3600)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from cdp.identity.identifiers import identify as identify_claims
 from cdp.identity.identity_store import IdentityStore, ensure_salt
@@ -196,8 +197,21 @@ def test_one_event_that_cannot_be_processed_is_set_aside_and_its_neighbours_land
     assert "DataError" in reason
 
 
-def test_a_connection_that_breaks_puts_no_event_aside(
-    database: Database, log: PostgresLog, source_id: str
+@pytest.mark.parametrize(
+    "failure",
+    [
+        psycopg.InterfaceError("the connection is closed"),
+        psycopg.errors.DiskFull("could not extend file: no space left on device"),
+        # What a managed server says whose disk is full, and one that has become a standby.
+        psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"),
+        psycopg.errors.UndefinedTable("the schema is another one"),
+        sa.exc.TimeoutError("no connection is free"),
+        OSError(28, "no space left on device"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_what_is_not_the_datas_fault_puts_no_event_aside(
+    database: Database, log: PostgresLog, source_id: str, failure: Exception
 ) -> None:
     append_events(log, source_id, some_history()[:1])
     broken: list[Work] = []
@@ -205,7 +219,7 @@ def test_a_connection_that_breaks_puts_no_event_aside(
     def break_three_times(_: Driver, work: Work) -> None:
         if len(broken) < 3:
             broken.append(work)
-            raise psycopg.InterfaceError("the connection is closed")
+            raise failure
 
     worker = make_worker(database, log, steps=(*STEPS[:2], break_three_times, *STEPS[2:]))
     stop = threading.Event()

@@ -1,29 +1,40 @@
-"""The ledger of messages: each (source, message id) has its effect once."""
+"""The ledger of messages: each (source, message id) has its effect once.
+
+    claim ─► ledger, a row each ─(see ``ledger_packing``)─► ledger_pages, 108 keys a row
+
+A new key is looked for in the one page that would hold it, and entered as a row; the unique index
+over the rows settles races between transactions. While a page is being made nobody claims.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+import struct
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from psycopg import adapters
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+
 from cdp.model import Source
 from cdp.storage.database import Driver
-from cdp.storage.partitions import week_of
 
-# Another kept week may know the message already: resends arrive days later. The insert itself
-# settles races within a week, since the second of two transactions waits for the first. The bounds
-# are those of the partitions, so that this week's own is not looked at.
+# Held to the end of the transaction, against the packer's. A statement of its own: the next one
+# sees the pages as they are once the lock is had.
+_LOCK = "LOCK TABLE ledger IN ROW EXCLUSIVE MODE"
+# In order, so that two transactions with keys in common cannot wait for each other.
 _CLAIM = """
-INSERT INTO ledger (week, message_key)
-SELECT %(week)b::date, i.message_key
-  FROM unnest(%(keys)b::bytea[]) AS i (message_key)
- WHERE NOT EXISTS (SELECT 1 FROM ledger l
-                    WHERE l.message_key = i.message_key
-                      AND (l.week < %(week)b::date OR l.week >= %(week)b::date + 7))
+INSERT INTO ledger (message_key)
+SELECT i.message_key
+  FROM unnest(%(keys)b) AS i (message_key)
+ WHERE NOT EXISTS (SELECT FROM (SELECT p.keys FROM ledger_pages p
+                                 WHERE p.first_key <= i.message_key
+                                 ORDER BY p.first_key DESC LIMIT 1) AS page
+                    WHERE i.message_key = ANY (page.keys))
  ORDER BY i.message_key
     ON CONFLICT DO NOTHING
-RETURNING message_key
+RETURNING uuid_send(message_key)
 """
 
 
@@ -35,9 +46,6 @@ class Message(Protocol):
 
     @property
     def message_id(self) -> str: ...
-
-    @property
-    def received_at(self) -> datetime: ...
 
 
 OneMessage = TypeVar("OneMessage", bound=Message)
@@ -73,12 +81,30 @@ def claim_messages(
     return [message for key, message in first.items() if key in claimed], duplicates
 
 
-def _claim(connection: Driver, messages: Mapping[bytes, Message]) -> set[bytes]:
-    days: dict[date, list[bytes]] = {}
-    for key, message in messages.items():
-        days.setdefault(message.received_at.date(), []).append(key)
-    claimed: set[bytes] = set()
-    for day, keys in sorted(days.items()):
-        rows = connection.execute(_CLAIM, {"week": week_of(day), "keys": keys})
-        claimed.update(key for (key,) in rows.fetchall())
-    return claimed
+def _claim(connection: Driver, keys: Mapping[bytes, object]) -> set[bytes]:
+    connection.execute(_LOCK)
+    rows = connection.execute(_CLAIM, {"keys": Keys(keys)})
+    return {key for (key,) in rows.fetchall()}
+
+
+class Keys:
+    """Keys of 16 bytes as a parameter: Postgres takes them as ``uuid[]``."""
+
+    def __init__(self, keys: Collection[bytes]) -> None:
+        self.keys = keys
+
+
+class _KeysDumper(Dumper):
+    """Making a ``UUID`` of each would take longer than all the rest."""
+
+    format = Format.BINARY
+    oid = adapters.types["uuid"].array_oid
+
+    def dump(self, obj: Keys) -> Buffer:
+        """Return the array in Postgres' binary format."""
+        # Dimensions, has nulls, element type, length, lower bound; then length and value of each.
+        head = struct.pack("!iiIii", 1, 0, adapters.types["uuid"].oid, len(obj.keys), 1)
+        return head + b"".join(b"\0\0\0\x10" + key for key in obj.keys)
+
+
+adapters.register_dumper(Keys, _KeysDumper)

@@ -14,11 +14,6 @@ _CREATE = (
 _DAILY = ("events", "log_records")
 
 
-def week_of(day: date) -> date:
-    """Return the Monday of the week of ``day``: the key of a ledger partition."""
-    return day - timedelta(days=day.weekday())
-
-
 def ensure_partitions(database: Database, days: Iterable[date]) -> None:
     """Make the partitions that rows received on ``days`` (UTC) need. Idempotent.
 
@@ -39,15 +34,6 @@ def ensure_partitions(database: Database, days: Iterable[date]) -> None:
                         b=(start + timedelta(days=1)).isoformat(),
                     )
                 )
-            week = week_of(day)
-            connection.exec_driver_sql(
-                _CREATE.format(
-                    child=f"ledger_{week:%Y%m%d}",
-                    parent="ledger",
-                    a=week.isoformat(),
-                    b=(week + timedelta(days=7)).isoformat(),
-                )
-            )
 
 
 def list_partitions(connection: Driver, parent: str) -> list[tuple[str, date]]:
@@ -63,18 +49,3 @@ def list_partitions(connection: Driver, parent: str) -> list[tuple[str, date]]:
         if match:
             found.append((name, datetime.strptime(match[1], "%Y%m%d").date()))
     return sorted(found, key=lambda item: item[1])
-
-
-def drop_ledger_before(database: Database, day: date) -> int:
-    """Drop ledger weeks that lie wholly before ``day``; return how many."""
-    with database.transaction() as connection:
-        cursor = connection.connection.driver_connection
-        assert cursor is not None
-        old = [
-            name
-            for name, start in list_partitions(cursor, "ledger")
-            if start + timedelta(days=7) <= day
-        ]
-        for name in old:
-            connection.exec_driver_sql(f"DROP TABLE {name}")
-    return len(old)
