@@ -8,94 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from enum import IntEnum
-from typing import Literal
 
 import msgspec
 
+from cdp.orders.order_words import Line, Order, Rank, Refund, Report, ReportKind
+from cdp.orders.partial_order import lay_over, start_order
+
+__all__ = ["Line", "Order", "Rank", "Refund", "Report", "ReportKind", "fold_reports"]
+
 _encode = msgspec.json.Encoder().encode
-
-ReportKind = Literal["record", "completed", "updated", "refunded", "cancelled"]
-
-
-class Rank(IntEnum):
-    """A back office's record outranks what a browser or app said, whatever the time."""
-
-    EVENT = 0
-    RECORD = 1
-
-
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of an order. ``price`` is per piece, in minor units of the order's currency."""
-
-    sku: str | None = None
-    name: str | None = None
-    category: str | None = None
-    quantity: float = 1
-    price: int | None = None
-
-    @property
-    def total(self) -> int | None:
-        """Price times quantity, in minor units."""
-        return None if self.price is None else round(self.price * self.quantity)
-
-
-class Refund(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Money given back. ``amount`` is ``None`` for "all of it"."""
-
-    refund_id: str
-    amount: int | None = None
-    at: datetime | None = None
-
-
-class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one message said of an order. Amounts are minor units of ``currency``."""
-
-    order_id: str
-    kind: ReportKind
-    at: datetime
-    """``updated_at`` of a record, else when it was received; the event time of an event."""
-    message_id: str
-    placed_at: datetime | None = None
-    status: str | None = None
-    currency: str | None = None
-    total: int | None = None
-    discount: int | None = None
-    tax: int | None = None
-    shipping: int | None = None
-    store: str | None = None
-    channel: str | None = None
-    lines: tuple[Line, ...] = ()
-    refunds: tuple[Refund, ...] = ()
-
-    @property
-    def rank(self) -> Rank:
-        return Rank.RECORD if self.kind == "record" else Rank.EVENT
-
-
-class Order(msgspec.Struct, frozen=True):
-    """An order as all its reports say. Amounts are minor units of ``currency``."""
-
-    order_id: str
-    status: str
-    currency: str
-    total: int
-    """Before refunds."""
-    refunded: int
-    placed_at: datetime
-    updated_at: datetime
-    discount: int | None
-    tax: int | None
-    shipping: int | None
-    store: str | None
-    channel: str | None
-    lines: tuple[Line, ...]
-    refunds: tuple[Refund, ...]
-
-    @property
-    def net(self) -> int:
-        """What remains after refunds."""
-        return self.total - self.refunded
 
 
 def fold_reports(reports: Iterable[Report], default_currency: str) -> Order:
@@ -103,12 +24,19 @@ def fold_reports(reports: Iterable[Report], default_currency: str) -> Order:
 
     Records outrank events. Among records the newest ``updated_at`` counts, whole. Among events the
     newest completed or updated one counts, with every refund beside it, and a cancellation that is
-    not older. Ties go to the greater message id. Without any amount the order is worth 0.
+    not older. Ties go to the greater message id. Without any amount the order is worth 0. Partial
+    records are laid over what the others come to.
     """
     # Two sources may use one message id; what they say is two reports all the same.
     known = sorted(set(reports), key=_order_of)
-    records = [report for report in known if report.rank is Rank.RECORD]
-    return _fold(known, records or known, default_currency)
+    partials = [report for report in known if report.is_partial]
+    whole = [report for report in known if not report.is_partial] if partials else known
+    if not whole:
+        started = start_order(partials, default_currency)
+        return lay_over(started, partials, is_from_events=False)
+    records = [report for report in whole if report.rank is Rank.RECORD]
+    order = _fold(known, records or whole, default_currency)
+    return lay_over(order, partials, is_from_events=not records) if partials else order
 
 
 def _order_of(report: Report) -> tuple[datetime, str, bytes]:

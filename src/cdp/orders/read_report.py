@@ -32,6 +32,8 @@ def read_record(
 ) -> Report | Refusal:
     """Read a posted order of the published shape into a report, or say why not.
 
+    With ``partial`` it says only what it names; the rest of the order stays as it is.
+
     ``updated_at`` missing, or far ahead of it, means ``received_at``; ``currency`` missing means
     the workspace's.
     """
@@ -61,7 +63,13 @@ def read_record(
         return lines
     if isinstance(refunds, Refusal):
         return refunds
-    if amounts["total"] is None:
+    is_partial = document.get("partial") is True
+    names_currency = bool(document.get("currency")) or not is_partial
+    names_amounts = refunds or lines or any(amount is not None for amount in amounts.values())
+    if names_amounts and not names_currency:
+        message = "a partial order names the currency of its amounts"
+        return Refusal("missing_currency", message, "currency")
+    if amounts["total"] is None and not is_partial:
         amounts["total"] = _sum_lines(lines)
         if abs(amounts["total"] or 0) > LARGEST_MINOR:
             return Refusal("invalid_money", "the lines are worth more than can be counted", "lines")
@@ -72,7 +80,7 @@ def read_record(
         message_id=message_id,
         placed_at=None if document.get("placed_at") is None else placed_at,
         status=_read_text(document.get("status")),
-        currency=currency,
+        currency=currency if names_currency else None,
         total=amounts["total"],
         discount=amounts["discount"],
         tax=amounts["tax"],
@@ -81,6 +89,7 @@ def read_record(
         channel=_read_text(document.get("channel")),
         lines=lines,
         refunds=refunds,
+        is_partial=is_partial,
     )
 
 
