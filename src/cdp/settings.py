@@ -56,6 +56,20 @@ class Settings(BaseSettings):
     linger_ms: float = Field(3.0, ge=0, description="How long requests wait to be packed together.")
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="Inflated body.")
     max_event_bytes: int = Field(32 * 1024, ge=256, description="Per event; a source may differ.")
+    max_batch_events: int = Field(20_000, ge=100, description="Events in one request.")
+    public_events_per_second: float = Field(
+        50_000, ge=0, description="Per web or app key without a `rate_limit`; 0 is no limit."
+    )
+    max_buffered_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024 * 1024, description="Of events on their way into the log."
+    )
+    max_lag_records: int = Field(
+        1_000_000, ge=0, description="Log records that wait for workers; more is 503. 0: no limit."
+    )
+    body_seconds: float = Field(30, ge=1, description="Time for a body to arrive.")
+    header_seconds: float = Field(10, gt=0, description="Time for a request's headers to arrive.")
+    max_header_bytes: int = Field(64 * 1024, ge=1024, description="Headers of one request.")
+    max_connections: int = Field(4000, ge=1, description="Open connections per server process.")
 
     max_import_bytes: int = Field(
         20 * 1024**3, ge=1024, description="Of one imported file, as it is uploaded."

@@ -9,17 +9,18 @@ but this stands between them and the log.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdp import receipts
-from cdp.errors import BadRequest, CdpError, Unauthorized
+from cdp.errors import BadRequest, CdpError, TooLarge, TooManyRequests, Unauthorized, Unavailable
 from cdp.ingest import sdk_settings
 from cdp.ingest.answers import (
     Answer,
@@ -28,23 +29,36 @@ from cdp.ingest.answers import (
     answer_json,
     answer_refused,
 )
-from cdp.ingest.body import ClientLeft, inflate, read_body
-from cdp.ingest.cors import cors_headers, find_header
+from cdp.ingest.body import BodyReader, ClientLeft, TooSlow, inflate
+from cdp.ingest.cors import Headers, cors_headers, find_header
 from cdp.ingest.cors_app import FAULT, CorsApp, send_answer
 from cdp.ingest.door import write_request
+from cdp.ingest.lag_gate import LagGate
 from cdp.ingest.open_body import require_room_for_shared
 from cdp.ingest.packing import Offsets, PackingWriter, RequestLog
-from cdp.ingest.parse import Judged, Opened, judge, open_batch, open_single
+from cdp.ingest.parse import (
+    Judged,
+    Opened,
+    Rejection,
+    judge,
+    open_batch,
+    open_single,
+    take_single,
+)
 from cdp.ingest.pixel import GIF, read_pixel
+from cdp.ingest.rate_limit import Bucket, Rate, RateLimits
 from cdp.ingest.records import RecordKind, judge_records, open_records, require_private_key
 from cdp.ingest.sdk_routes import SDK_ROUTES, SdkRoute, find_route
 from cdp.ingest.sdk_settings import ListTracked, track_everything
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.ingest.write_key import read_basic_key, read_query_key
-from cdp.log.format import Kind
+from cdp.log.format import JoinedLines, Kind
 from cdp.model import FindCheck, Source, check_nothing
 from cdp.runtime.clock import format_time
 from cdp.settings import Settings
+
+_Read = tuple[RequestLog, int, Sequence[Rejection]]
+"""What is to be logged of a request, how many events were taken, and which were not."""
 
 
 @dataclass(slots=True)
@@ -74,12 +88,19 @@ class IngestApp:
         record_kinds: Sequence[RecordKind] = (),
         find_check: FindCheck = check_nothing,
         list_tracked: ListTracked = track_everything,
+        gate: LagGate | None = None,
+        on_refused: Callable[[str], None] = lambda code: None,
     ) -> None:
-        """``find_check`` and ``list_tracked`` bring in the tracking plan."""
+        """``find_check`` and ``list_tracked`` bring in the tracking plan.
+
+        ``gate`` says when the workers are too far behind; ``on_refused`` gets the code of every
+        error that is answered.
+        """
         self.counts = IngestCounts()
         self._directory = directory
         self._writer = writer
         self._max_request_bytes = settings.max_request_bytes
+        self._max_batch_events = settings.max_batch_events
         self._max_event_bytes = settings.max_event_bytes
         self._public_url = settings.public_url
         self._fallback = fallback
@@ -89,7 +110,14 @@ class IngestApp:
         self._request_prefix = f"req_{os.urandom(5).hex()}"
         self._request_numbers = itertools.count()
         self._clock = _Clock()
-        self._receipts = lru_cache(maxsize=256)(partial(_write_receipt, writer))
+        self._gate = LagGate(0) if gate is None else gate
+        self._on_refused = on_refused
+        self._limits = RateLimits(settings.public_events_per_second)
+        self._bodies = BodyReader(
+            settings.max_request_bytes, settings.body_seconds, settings.max_buffered_bytes
+        )
+        # All requests of one append to the log have the same receipt.
+        self._answers = lru_cache(maxsize=512)(self._write_answer)
         self._others = CorsApp(self._serve)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,8 +132,7 @@ class IngestApp:
         try:
             status, headers, body = await self._take_events(route, writer, scope, receive)
         except CdpError as error:
-            self.counts.refused += 1
-            status, headers, body = answer_refused(error)
+            status, headers, body = self._refuse(error)
         except ClientLeft:
             return
         except Exception:
@@ -121,6 +148,8 @@ class IngestApp:
         path = scope["path"] if scope["type"] == "http" else ""
         found = find_route(path)
         kind = self._record_kinds.get(path)
+        if kind is not None and kind.has_list and scope["method"] in ("GET", "HEAD"):
+            kind = None
         writer = self._writer
         if (found is None and kind is None) or writer is None:
             await self._fallback(scope, receive, send)
@@ -134,8 +163,7 @@ class IngestApp:
                 assert found is not None
                 answer = await self._answer(*found, writer, scope, receive)
         except CdpError as error:
-            self.counts.refused += 1
-            answer = answer_refused(error)
+            answer = self._refuse(error)
         except ClientLeft:
             return
         await send_answer(send, answer, with_body=scope["method"] != "HEAD")
@@ -164,12 +192,49 @@ class IngestApp:
                 length = value
             elif name == b"content-encoding":
                 encoding = value
+        self._check_lag()
         key = read_basic_key(authorization) if authorization is not None else None
         if key is None:
             key = read_query_key(scope["query_string"])
-        # A stranger is turned away before the body is read.
-        source = self._find_source(key) if key is not None else None
-        body = await read_body(receive, length, self._max_request_bytes)
+        # A stranger is turned away before the body is read, and whoever is in debt.
+        source = bucket = None
+        owner = ""
+        if key is not None:
+            source = self._find_source(key)
+            owner = source.source_id
+            bucket = self._find_bucket(key, source)
+        body = await self._bodies.read(receive, length, owner)
+        request, accepted, rejected = self._read(route, source, bucket, body, encoding, writer)
+        # A busy server waits for the log with hundreds of bodies that nobody needs any more.
+        del body
+        return self._accept(accepted, rejected, await writer.append(request))
+
+    def _read(
+        self,
+        route: SdkRoute,
+        source: Source | None,
+        bucket: Bucket | None,
+        body: bytes,
+        encoding: bytes | None,
+        writer: PackingWriter,
+    ) -> _Read:
+        """Return what is to be logged of a body, and what is to be answered."""
+        if source is not None and route.type is not None and encoding is None:
+            longest = source.settings.get("max_event_bytes", self._max_event_bytes)
+            taken = take_single(body, route.type, writer.partitions, longest)
+            if taken is not None and self._find_check(source) is None:
+                if bucket is not None:
+                    bucket.charge(1)
+                partition, line = taken
+                request = RequestLog(
+                    source.source_id,
+                    f"{self._request_prefix}_{next(self._request_numbers)}",
+                    self._clock.read(),
+                    None,
+                    {partition: JoinedLines(1, line)},
+                    len(line),
+                )
+                return request, 1, ()
         body = inflate(body, encoding, self._max_request_bytes)
         if route.kind == "batch":
             opened = open_batch(body)
@@ -178,8 +243,48 @@ class IngestApp:
             opened = open_single(body, wants_key=source is None)
         if source is None:
             source = self._find_source(opened.write_key)
+            assert opened.write_key is not None
+            bucket = self._find_bucket(opened.write_key, source)
+        if len(opened.items) > self._max_batch_events:
+            raise TooLarge(
+                "too_many_events",
+                f"a request may have {self._max_batch_events} events; send smaller batches",
+            )
+        if bucket is not None:
+            bucket.charge(len(opened.items))
         request, judged = self._judge(route, source, opened, len(body), writer)
-        return self._accept(judged, await writer.append(request))
+        return request, judged.accepted, judged.rejected
+
+    def _check_lag(self) -> None:
+        """Raise ``Unavailable`` while the workers are too far behind the log."""
+        if self._gate.retry_after:
+            raise Unavailable(
+                "log_behind",
+                "more events wait than is allowed; send this again later",
+                retry_after=self._gate.retry_after,
+            )
+
+    def _find_bucket(self, key: str, source: Source) -> Bucket | None:
+        """Return what a request with ``key`` is charged to.
+
+        Raises ``TooManyRequests`` while the key is in debt.
+        """
+        bucket = self._limits.find(key, source)
+        if bucket is not None:
+            wait = bucket.wait(time.monotonic())
+            if wait:
+                raise RateLimited(bucket.rate, wait)
+        return bucket
+
+    def _refuse(self, error: CdpError) -> Answer:
+        self.counts.refused += 1
+        self._on_refused(error.code)
+        if isinstance(error, RateLimited):
+            return answer_refused(error, *error.headers())
+        if isinstance(error, TooSlow):
+            # Or whoever sends a byte a second keeps the connection all the same.
+            return answer_refused(error, (b"connection", b"close"))
+        return answer_refused(error)
 
     async def _take_records(
         self, kind: RecordKind, writer: PackingWriter, scope: Scope, receive: Receive
@@ -189,30 +294,44 @@ class IngestApp:
         headers = scope["headers"]
         key = read_basic_key(find_header(headers, b"authorization") or b"")
         key = key or read_query_key(scope["query_string"])
-        source = self._find_source(key) if key is not None else None
-        if source is not None:
+        self._check_lag()
+        source = bucket = None
+        if key is not None:
+            source = self._find_source(key)
             require_private_key(source)
+            bucket = self._find_bucket(key, source)
         limit = self._max_request_bytes
-        body = await read_body(receive, find_header(headers, b"content-length"), limit)
+        length = find_header(headers, b"content-length")
+        body = await self._bodies.read(receive, length, "" if source is None else source.source_id)
         body = inflate(body, find_header(headers, b"content-encoding"), limit)
         content_type = (find_header(headers, b"content-type") or b"").decode("latin-1")
         opened = open_records(body, kind, content_type)
         if source is None:
             source = self._find_source(opened.write_key)
             require_private_key(source)
+            assert opened.write_key is not None
+            bucket = self._find_bucket(opened.write_key, source)
+        if bucket is not None:
+            bucket.charge(len(opened.items))
         judged, size = judge_records(opened, kind, writer.partitions)
         request = self._pack(source, judged, size, None, writer.partitions, kind.list_name)
-        return self._accept(judged, await writer.append(request))
+        return self._accept(judged.accepted, judged.rejected, await writer.append(request))
 
     async def _take_pixel(self, route: SdkRoute, writer: PackingWriter, scope: Scope) -> Answer:
+        self._check_lag()
         query = scope["query_string"]
         try:
             opened = open_single(read_pixel(query), wants_key=True)
         except ValueError as error:
             raise BadRequest("invalid_query", "the query has too many parameters") from error
-        source = self._find_source(read_query_key(query) or opened.write_key)
+        key = read_query_key(query) or opened.write_key
+        source = self._find_source(key)
+        assert key is not None
+        bucket = self._find_bucket(key, source)
+        if bucket is not None:
+            bucket.charge(1)
         request, judged = self._judge(route, source, opened, len(query), writer)
-        self._accept(judged, await writer.append(request))
+        self._accept(judged.accepted, judged.rejected, await writer.append(request))
         return answer_bytes(b"image/gif", GIF)
 
     def _judge(
@@ -251,11 +370,22 @@ class IngestApp:
             kind=kind,
         )
 
-    def _accept(self, judged: Judged, offsets: Offsets) -> Answer:
-        self.counts.accepted += judged.accepted
-        self.counts.rejected += len(judged.rejected)
-        receipt = self._receipts(tuple(offsets.items()))
-        return answer_accepted(judged.accepted, judged.rejected, receipt)
+    def _accept(self, accepted: int, rejected: Sequence[Rejection], offsets: Offsets) -> Answer:
+        self.counts.accepted += accepted
+        places = tuple(offsets.items())
+        if rejected:
+            self.counts.rejected += len(rejected)
+            return answer_accepted(accepted, rejected, self._write_receipt(places))
+        status, headers, body = self._answers(accepted, places)
+        # Each answer gets headers of its own: those of CORS come behind.
+        return Answer(status, headers.copy(), body)
+
+    def _write_answer(self, accepted: int, places: tuple[tuple[int, int], ...]) -> Answer:
+        return answer_accepted(accepted, (), self._write_receipt(places))
+
+    def _write_receipt(self, places: tuple[tuple[int, int], ...]) -> bytes:
+        assert self._writer is not None
+        return receipts.encode(self._writer.log.name, dict(places)).encode()
 
     def _find_source(self, key: str | None) -> Source:
         if not key:
@@ -310,11 +440,27 @@ class _MethodNotAllowed(CdpError):
     status = 405
 
 
+class RateLimited(TooManyRequests):
+    """The write key is in debt, for ``wait`` seconds from now."""
+
+    def __init__(self, rate: Rate, wait: int) -> None:
+        super().__init__(
+            "rate_limited",
+            f"this key may send {rate.events_per_second:g} events a second; nothing was taken,"
+            " send this again later",
+            details={"events_per_second": rate.events_per_second, "burst": rate.burst},
+            retry_after=wait,
+        )
+        self._rate = rate
+
+    def headers(self) -> Headers:
+        """Return the limit as other APIs tell it; ``answer_refused`` adds when to come back."""
+        return [
+            (b"x-ratelimit-limit", b"%d" % math.ceil(self._rate.events_per_second)),
+            (b"x-ratelimit-remaining", b"0"),
+        ]
+
+
 def _with_cors(answer: Answer, scope: Scope) -> Answer:
     origin = find_header(scope["headers"], b"origin")
     return answer._replace(headers=answer.headers + cors_headers(origin))
-
-
-def _write_receipt(writer: PackingWriter | None, offsets: tuple[tuple[int, int], ...]) -> bytes:
-    assert writer is not None
-    return receipts.encode(writer.log.name, dict(offsets)).encode()

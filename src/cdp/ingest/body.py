@@ -1,47 +1,121 @@
-"""Read a request's body: whole, bounded, and inflated when it is compressed."""
+"""Read a request's body: whole, bounded in bytes and time, and inflated when it is compressed."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from cdp.errors import BadRequest, TooLarge
+from cdp.errors import BadRequest, TooLarge, Unavailable
+from cdp.ingest.fair_share import FairShare
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _GZIP = 16 + zlib.MAX_WBITS
 _GZIP_MAGIC = b"\x1f\x8b"
+_TICK_SECONDS = 1.0
+_SLOW_RETRY_SECONDS = 5
 
 
 class ClientLeft(Exception):
     """The client hung up before its request was complete; nobody waits for an answer."""
 
 
-async def read_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
-    """Return the body as sent. Raises ``TooLarge`` above ``limit`` bytes, or ``ClientLeft``."""
-    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientLeft
-    first: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(first) > limit:
+class TooSlow(Unavailable):
+    """The body took too long. 503, because several SDKs drop what is answered with 408."""
+
+
+class BodyReader:
+    """Reads bodies within limits that hold for each, and for all together. For one event loop."""
+
+    def __init__(self, max_bytes: int, max_seconds: float, max_buffered_bytes: int) -> None:
+        """``max_bytes`` and ``max_seconds`` are of one body, until its last byte;
+
+        ``max_buffered_bytes`` of all bodies that have begun to arrive.
+        """
+        self._max_bytes = max_bytes
+        self._max_ticks = max(1, round(max_seconds / _TICK_SECONDS))
+        self._shares = FairShare(max_buffered_bytes)
+        self._tick = 0
+        # A timer per body would cost more than reading most of them.
+        self._reading: dict[asyncio.Task[Any], int] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, receive: Receive, content_length: bytes | None, owner: str) -> bytes:
+        """Return the body as sent; ``owner`` is the source that it counts for.
+
+        Raises ``TooLarge``, ``TooSlow``, ``Unavailable`` when too many bytes are arriving at once,
+        or ``ClientLeft``.
+        """
+        limit = self._max_bytes
+        if content_length is not None and content_length.isdigit() and int(content_length) > limit:
             raise _too_large(limit)
-        return first
-    chunks = [first]
-    size = len(first)
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = self._tick
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._look)
+        try:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            first: bytes = message.get("body", b"")
+            if message.get("more_body", False):
+                return await self._read_on(first, receive, owner)
+            if len(first) > limit:
+                raise _too_large(limit)
+            return first
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            raise TooSlow(
+                "body_too_slow",
+                "the body did not arrive in time; send it again, in smaller batches",
+                retry_after=_SLOW_RETRY_SECONDS,
+            ) from None
+        finally:
+            del self._reading[task]
+            self._late.discard(task)
+
+    async def _read_on(self, first: bytes, receive: Receive, owner: str) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        chunk = first
+        more = True
+        try:
+            while True:
+                if size + len(chunk) > self._max_bytes:
+                    raise _too_large(self._max_bytes)
+                if chunk and not self._shares.take(owner, len(chunk)):
+                    raise Unavailable(
+                        "buffer_full", "too many bytes are arriving at once", retry_after=5
+                    )
+                size += len(chunk)
+                chunks.append(chunk)
+                if not more:
+                    return b"".join(chunks)
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
+        finally:
+            if size:
+                self._shares.give_back(owner, size)
+
+    def _look(self) -> None:
+        """Cut off what has been arriving for too long; come again while anything arrives."""
+        self._timer = None
+        self._tick += 1
+        for task, began in self._reading.items():
+            if self._tick - began > self._max_ticks and task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        if self._reading:
+            self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._look)
 
 
 def inflate(body: bytes, encoding: bytes | None, limit: int) -> bytes:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from cdp.errors import Unavailable
+from cdp.ingest.fair_share import FairShare
 from cdp.log.format import JoinedLines, Kind, introduce, join_lines, pack_joined
 from cdp.log.port import Log, LogUnavailable, NewRecord
 from cdp.runtime.logs import get_logger
@@ -61,15 +62,15 @@ class PackingWriter:
     ) -> None:
         """``linger_ms``: how long the first event waits for company. More bytes than
 
-        ``max_buffered_bytes`` waiting, or under way, are refused.
+        ``max_buffered_bytes`` waiting, or under way, are refused; when there is little room left,
+        first those of sources that hold more than their share of it.
         """
         self.log = log
         self.partitions = log.partitions
         self._linger = linger_ms / 1000
-        self._max_bytes = max_buffered_bytes
+        self._shares = FairShare(max_buffered_bytes)
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
-        self._unanswered_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._outage = _Outage()
         self._is_closed = False
@@ -84,7 +85,7 @@ class PackingWriter:
         size = request.size + _OVERHEAD_BYTES
         if self._is_closed:
             raise Unavailable("stopping", "the server is stopping", retry_after=5)
-        if self._unanswered_bytes and self._unanswered_bytes + size > self._max_bytes:
+        if not self._shares.take(request.source_id, size):
             raise Unavailable(
                 "buffer_full", "too many events wait for the log", retry_after=self._retry_after()
             )
@@ -92,7 +93,6 @@ class PackingWriter:
         answer: asyncio.Future[Offsets] = loop.create_future()
         self._waiting.append(_Waiting(request, answer))
         self._waiting_bytes += size
-        self._unanswered_bytes += size
         if self._waiting_bytes >= RECORD_BYTES:
             self._flush()
         elif self._timer is None:
@@ -107,7 +107,12 @@ class PackingWriter:
                 retry_after=retry_after,
             ) from error
         finally:
-            self._unanswered_bytes -= size
+            self._shares.give_back(request.source_id, size)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes that wait for the log's acknowledgement."""
+        return self._shares.held
 
     async def start(self) -> None:
         """Take events from now on."""
@@ -221,10 +226,14 @@ def _answer(
     places: Sequence[Sequence[int]],
     offsets: Sequence[int],
 ) -> None:
+    alone = [{record.partition: at} for record, at in zip(records, offsets, strict=True)]
     for (_, answer), numbers in zip(waiting, places, strict=True):
         if not answer.done():
-            # Later records of a partition have higher offsets.
-            answer.set_result({records[n].partition: offsets[n] for n in numbers})
+            if len(numbers) == 1:
+                answer.set_result(alone[numbers[0]])
+            else:
+                # Later records of a partition have higher offsets.
+                answer.set_result({records[n].partition: offsets[n] for n in numbers})
 
 
 def _refuse(waiting: Iterable[_Waiting], error: BaseException) -> None:

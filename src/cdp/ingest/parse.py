@@ -20,6 +20,7 @@ from msgspec import UNSET, Raw
 from cdp.ingest.check_line import check_line
 from cdp.ingest.judge_slowly import Refusal, judge_slowly
 from cdp.ingest.open_body import Opened, open_batch, open_single
+from cdp.ingest.wire_event import UNREADABLE, decode_head
 from cdp.log.format import JoinedLines, join_lines
 from cdp.model import EVENT_TYPES, EventCheck
 
@@ -160,6 +161,34 @@ def _judge_each(
             bins[partition] = [line]
     judged.joined = {partition: join_lines(lines) for partition, lines in bins.items()}
     judged.accepted = len(opened.items) - len(judged.rejected)
+
+
+def take_single(
+    body: bytes, route_type: str, partitions: int, max_event_bytes: int
+) -> tuple[int, bytes] | None:
+    """Return partition and log line of a single event; ``None`` when something about it is odd.
+
+    Says what opening and judging would say, for most of all requests.
+    """
+    try:
+        head = decode_head(body)
+    except UNREADABLE:
+        return None
+    primary = head.user_id or head.anonymous_id
+    if (
+        type(primary) is not str
+        or len(body) > max_event_bytes
+        or b"\n" in body
+        or primary.isspace()
+    ):
+        return None
+    if head.type == route_type:
+        line = body
+    elif head.type is UNSET:
+        line = _write_type(body, route_type)
+    else:
+        return None
+    return crc32(primary.encode()) % partitions, line
 
 
 def _write_type(line: bytes, route_type: str) -> bytes:
