@@ -33,7 +33,7 @@ def list_record_kinds(currency: str) -> tuple[RecordKind, ...]:
 
     return (
         RecordKind("orders", "order_id", judge_order),
-        RecordKind("accounts", "account_id", _judge_account),
+        RecordKind("accounts", "account_id", _judge_account, has_list=True),
     )
 
 

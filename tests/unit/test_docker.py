@@ -82,10 +82,12 @@ def test_volumes_that_are_mounted_are_declared(services: dict[str, Any]) -> None
         ("/v1/batch", "ingest"), ("/v1/identify", "ingest"), ("/t", "ingest"),
         ("/v1/import", "ingest"), ("/v1/orders", "ingest"), ("/v1/hooks/src_1", "ingest"),
         ("/v1/projects/key/settings", "ingest"), ("/sourceConfig/", "ingest"),
-        ("/beacon/v1/batch", "ingest"), ("/pixel/v1/track", "ingest"), ("/v1/accounts", "ingest"),
+        ("/beacon/v1/batch", "ingest"), ("/pixel/v1/track", "ingest"),
+        ("/v1/accounts", "accounts_role"),
         ("/v1/profiles/email:a", "api"), ("/v1/segments", "api"), ("/v1/query", "api"),
         ("/v1/receipts/x", "api"), ("/v1/imports", "api"), ("/v1/identity/rules", "api"),
-        ("/v1/accounts/acme", "api"), ("/health/ready", "api"), ("/metrics", "api"),
+        ("/v1/accounts/acme", "api"), ("/v1/orders/1001", "api"), ("/health/ready", "api"),
+        ("/metrics", "api"),
         ("/openapi.json", "api"), ("/example", "api"),
         ("/analytics.js/v1/k/analytics.min.js", "api"),
     ],
@@ -93,7 +95,7 @@ def test_volumes_that_are_mounted_are_declared(services: dict[str, Any]) -> None
 def test_the_path_rule_sends_each_route_to_its_role(path: str, goes_to: str) -> None:
     text = yaml.safe_load((ROOT / "compose.yaml").read_text())["configs"]["front"]["content"]
     rules = re.findall(
-        r"location (=|~|) ?(\S+) \{ proxy_pass http://(\w+); \}", text.replace("$$", "$")
+        r"location (=|~|) ?(\S+) \{ proxy_pass http://\$?(\w+); \}", text.replace("$$", "$")
     )
     exact = [to for kind, what, to in rules if kind == "=" and what == path]
     patterns = [to for kind, what, to in rules if kind == "~" and re.search(what, path)]
@@ -101,6 +103,10 @@ def test_the_path_rule_sends_each_route_to_its_role(path: str, goes_to: str) -> 
 
     # The order in which nginx looks: exact, then patterns as written, then prefixes.
     assert [*exact, *patterns, *prefixes][0] == goes_to
+    # Who serves accounts depends on the method: they are posted to ingest, and read from the api.
+    assert "map $request_method $accounts_role { POST ingest; default api; }" in text.replace(
+        "$$", "$"
+    )
 
 
 def test_the_image_runs_as_somebody_without_rights_and_says_whether_it_lives() -> None:

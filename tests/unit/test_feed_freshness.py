@@ -35,7 +35,10 @@ def test_a_look_counts_once() -> None:
 
 
 def test_a_chunk_has_one_batch_at_least_and_stays_below_its_size() -> None:
-    rows = [{"seq": n, "events": size, "orders": 0} for n, size in enumerate((90, 5, 5, 1))]
+    rows = [
+        {"seq": n, "events": size, "orders": 0, "accounts": 0}
+        for n, size in enumerate((90, 5, 5, 1))
+    ]
     assert [row["seq"] for row in take_batches(rows, 50)] == [0]
     assert [row["seq"] for row in take_batches(rows[1:], 10)] == [1, 2]
 

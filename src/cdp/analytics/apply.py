@@ -47,6 +47,9 @@ _KEYED = {
     "node_traits": ("node_id", {}),
     "node_consents": ("node_id", {}),
     "orders": ("order_no", {}),
+    "accounts": ("account_no", {}),
+    "account_facts": ("account_no", {}),
+    "account_members": ("node_id", {}),
 }
 _DROP_LINES = "DELETE FROM core.order_lines WHERE order_no IN (SELECT key FROM incoming)"
 # Halves go to the even number, as where the order was read.

@@ -72,6 +72,36 @@ SELECT o.order_id, {sku} AS sku, {name} AS name, {category} AS category, l.quant
        l.total
   FROM core.order_lines l JOIN core.orders o ON o.order_no = l.order_no
 """
+_ACCOUNTS = """
+SELECT a.account_id, {text} AS type, parent.value ->> '$' AS parent,
+       coalesce(t.traits, '{{}}'::JSON) AS traits
+  FROM core.accounts a
+  LEFT JOIN core.account_facts type
+    ON type.account_no = a.account_no AND type.kind = 'field' AND type.name = 'type'
+  LEFT JOIN core.account_facts parent
+    ON parent.account_no = a.account_no AND parent.kind = 'field' AND parent.name = 'parent'
+  LEFT JOIN (SELECT f.account_no, json_group_object(f.name, {trait}) AS traits
+               FROM core.account_facts f
+              WHERE f.kind = 'trait' AND json_type(f.value) <> 'NULL'
+              GROUP BY f.account_no) t ON t.account_no = a.account_no
+"""
+_ACCOUNT_TYPE = "(type.value ->> '$')"
+# Whichever of a person's identifiers was named last decides, also about the role.
+_ACCOUNT_MEMBERS = """
+SELECT a.account_id, p.profile_id, {role} AS role
+  FROM (SELECT np.profile_no, m.account_no,
+               max_by(m.value, (m."at", m.message_id, m.source_number, -m.node_id))
+                   FILTER (m.fact = 'member') AS is_member,
+               max_by(m.value, (m."at", m.message_id, m.source_number, -m.node_id))
+                   FILTER (m.fact = 'role') ->> '$' AS role
+          FROM core.account_members m
+          JOIN core.node_profiles np
+            ON np.node_id = m.node_id AND m."at" >= np.since AND m."at" < np.until
+         GROUP BY np.profile_no, m.account_no) b
+  JOIN core.accounts a ON a.account_no = b.account_no
+  JOIN core.profiles p ON p.profile_no = b.profile_no
+ WHERE b.is_member::VARCHAR = 'true'
+"""
 _ORDER_TEXTS = {"store": "o.store", "channel": "o.channel"}
 _LINE_TEXTS = {"sku": "l.sku", "name": "l.name", "category": "l.category"}
 _TAGS = """
@@ -90,6 +120,8 @@ _PLAIN = {
     "events": _EVENTS.format(properties="e.properties"),
     "orders": _ORDERS.format(**_ORDER_TEXTS),
     "order_lines": _ORDER_LINES.format(**_LINE_TEXTS),
+    "accounts": _ACCOUNTS.format(text=_ACCOUNT_TYPE, trait="f.value"),
+    "account_members": _ACCOUNT_MEMBERS.format(role="b.role"),
     "tags": _TAGS.format(value="t.value"),
     "memberships": _MEMBERSHIPS,
     "membership_changes": _MEMBERSHIP_CHANGES,
@@ -105,11 +137,13 @@ _MASKED = _PLAIN | {
     "order_lines": _ORDER_LINES.format(
         **{name: masks.mask_emails(text) for name, text in _LINE_TEXTS.items()}
     ),
+    "accounts": _ACCOUNTS.format(
+        text=masks.mask_emails(_ACCOUNT_TYPE), trait=masks.mask_value("f.name", "f.value")
+    ),
+    "account_members": _ACCOUNT_MEMBERS.format(role=masks.mask_emails("b.role")),
     "tags": _TAGS.format(value=masks.mask_value("t.key", "t.value")),
 }
 FIXED_TABLES = tuple(_PLAIN)
-# Names that will be tables one day do not become an event's in the meantime.
-_RESERVED = ("accounts", "account_members")
 
 
 def create_views(duck: Duck) -> None:
@@ -121,7 +155,7 @@ def create_views(duck: Duck) -> None:
 
 def create_event_views(duck: Duck, seen: Seen, changed: set[str]) -> None:
     """Make the views of the events in ``changed`` anew; ``seen`` is everything seen so far."""
-    planned = plan_views(seen, (*FIXED_TABLES, *_RESERVED))
+    planned = plan_views(seen, FIXED_TABLES)
     for schema in SCHEMAS:
         stale = _event_views(duck, schema) - {view.name for view in planned}
         for name in stale:

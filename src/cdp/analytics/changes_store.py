@@ -26,7 +26,7 @@ _STATEMENT_TIMEOUT = "-c statement_timeout=120s -c idle_in_transaction_session_t
 _BATCHES = """
 SELECT seq, batch_id || '@' || extract(epoch FROM committed_at) AS batch, received_until,
        positions::text AS positions, events, cardinality(orders) AS orders,
-       merges::text AS merges
+       cardinality(accounts) AS accounts, merges::text AS merges
   FROM batches WHERE seq > {after} ORDER BY seq LIMIT {limit}
 """
 _KEYS = "SELECT DISTINCT unnest({columns}) AS key FROM batches WHERE seq > {after} AND seq <= {seq}"
@@ -76,8 +76,22 @@ _CHANGED = {
                o.updated_at, o.document
           FROM ({_KEYS.replace("{columns}", "orders")}) k
           LEFT JOIN orders o ON o.order_no = k.key""",
+    "accounts": f"""
+        SELECT k.key, a.account_no, a.account_id
+          FROM ({_KEYS.replace("{columns}", "accounts")}) k
+          LEFT JOIN accounts a ON a.account_no = k.key""",
+    "account_facts": f"""
+        SELECT k.key, f.account_no, f.kind, f.name, f.value, f.at, f.message_id, f.source_number
+          FROM ({_KEYS.replace("{columns}", "accounts")}) k
+          LEFT JOIN account_facts f ON f.account_no = k.key""",
+    "account_members": f"""
+        SELECT k.key, m.account_no, m.node_id, m.fact, m.value, m.at, m.message_id,
+               m.source_number
+          FROM ({_KEYS.replace("{columns}", "trait_nodes || erased_nodes")}) k
+          LEFT JOIN account_members m ON m.node_id = k.key""",
 }
-# An order touches everybody whom any report of it named: its buyer may have changed.
+# An order touches everybody whom any report of it named: its buyer may have changed. An account
+# touches everybody who was ever said to belong to it.
 _TOUCHED = f"""
 {_KEYS.replace("{columns}", "profiles")}
 UNION SELECT m.profile_no
@@ -85,6 +99,10 @@ UNION SELECT m.profile_no
   JOIN order_reports r ON r.scope = o.scope AND r.order_id = o.order_id
   JOIN node_profiles m ON m.node_id = r.node_id
  WHERE o.order_no IN ({_KEYS.replace("{columns}", "orders")})
+UNION SELECT np.profile_no
+  FROM account_members m
+  JOIN node_profiles np ON np.node_id = m.node_id
+ WHERE m.account_no IN ({_KEYS.replace("{columns}", "accounts")})
 """
 # Small and rarely changed: read whole every time.
 _SMALL = {
@@ -204,12 +222,12 @@ def _read(cursor: Any, after: int, most_events: int) -> Changes:
 def take_batches(rows: Sequence[Mapping[str, Any]], most_events: int) -> list[Mapping[str, Any]]:
     """Return the first of ``rows`` that have ``most_events`` together; one at least.
 
-    An order weighs as much as an event.
+    An order or an account weighs as much as an event.
     """
     taken: list[Mapping[str, Any]] = []
     weight = 0
     for row in rows:
-        weight += row["events"] + row["orders"]
+        weight += row["events"] + row["orders"] + row["accounts"]
         if taken and weight > most_events:
             break
         taken.append(row)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cdp.money import list_currencies
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it when ``CORE`` changes: a file of another version is dropped and fed again."""
 
 _CURRENCIES = ", ".join(
@@ -68,6 +68,15 @@ CREATE TABLE core.orders (
 CREATE TABLE core.order_lines (
     order_no BIGINT, position INTEGER, sku VARCHAR, name VARCHAR, category VARCHAR,
     quantity DOUBLE, price BIGINT, total BIGINT
+);
+CREATE TABLE core.accounts (account_no BIGINT, account_id VARCHAR);
+CREATE TABLE core.account_facts (
+    account_no BIGINT, kind VARCHAR, name VARCHAR, value JSON, "at" TIMESTAMPTZ,
+    message_id VARCHAR, source_number INTEGER
+);
+CREATE TABLE core.account_members (
+    account_no BIGINT, node_id BIGINT, fact VARCHAR, value JSON, "at" TIMESTAMPTZ,
+    message_id VARCHAR, source_number INTEGER
 );
 CREATE TABLE core.segments (
     key VARCHAR, name VARCHAR, description VARCHAR, version INTEGER,

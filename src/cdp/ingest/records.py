@@ -45,6 +45,8 @@ class RecordKind:
     id_name: str
     """The field by which a record of this kind is recognised."""
     judge: Callable[[Any], Verdict]
+    has_list: bool = False
+    """Whether GET of the same path lists them; somebody else answers that."""
 
 
 def require_private_key(source: Source) -> None:

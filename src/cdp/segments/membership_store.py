@@ -88,7 +88,8 @@ def move_head(connection: Driver, head: RefreshHead) -> None:
 
 def read_touched(connection: Driver, after: int, until: int) -> Touched:
     """Return which profiles the batches (after, until] touched, and which of them merged."""
-    # An order touches everybody whom any report of it named: its buyer may have changed.
+    # An order touches everybody whom any report of it named: its buyer may have changed. An account
+    # touches everybody who was ever said to belong to it.
     rows = connection.execute(
         """SELECT touched FROM batches, unnest(profiles) AS touched
             WHERE seq > %(after)s AND seq <= %(until)s
@@ -97,7 +98,12 @@ def read_touched(connection: Driver, after: int, until: int) -> Touched:
              JOIN order_reports r ON r.scope = o.scope AND r.order_id = o.order_id
              JOIN node_profiles m ON m.node_id = r.node_id
             WHERE o.order_no IN (SELECT unnest(orders) FROM batches
-                                  WHERE seq > %(after)s AND seq <= %(until)s)""",
+                                  WHERE seq > %(after)s AND seq <= %(until)s)
+           UNION SELECT np.profile_no
+             FROM account_members m
+             JOIN node_profiles np ON np.node_id = m.node_id
+            WHERE m.account_no IN (SELECT unnest(accounts) FROM batches
+                                    WHERE seq > %(after)s AND seq <= %(until)s)""",
         {"after": after, "until": until},
     ).fetchall()
     count = connection.execute(
