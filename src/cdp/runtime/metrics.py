@@ -13,6 +13,7 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     ProcessCollector,
     generate_latest,
@@ -57,6 +58,12 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._refused = Counter(
+            "cdp_ingest_refused",
+            "Requests with events that were answered with an error, by its code.",
+            ["reason"],
+            registry=self.registry,
+        )
         # labels() costs more than the count itself, so its results are kept.
         self._known: dict[tuple[str, str, int], Callable[[float], None]] = {}
 
@@ -73,6 +80,25 @@ class Metrics:
 
             self._known[route, method, status] = observe
         observe(seconds)
+
+    def count_refusal(self, code: str) -> None:
+        """Count one request that ingest answered with an error; ``code`` is the error's."""
+        self._refused.labels(code).inc()
+
+    def watch_ingest(self, read_buffered: Callable[[], int], is_closed: Callable[[], bool]) -> None:
+        """Add what waits in this process, and whether ingest is closed since workers lag."""
+        buffered = Gauge(
+            "cdp_ingest_buffered_bytes",
+            "Bytes that wait for the log's acknowledgement.",
+            registry=self.registry,
+        )
+        buffered.set_function(read_buffered)
+        closed = Gauge(
+            "cdp_ingest_closed",
+            "Whether events are refused because the workers are too far behind.",
+            registry=self.registry,
+        )
+        closed.set_function(is_closed)
 
     def watch(self, database: Database, log: Log, engine: Follows | None) -> None:
         """Add the stages to what is shown."""
