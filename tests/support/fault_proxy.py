@@ -128,6 +128,8 @@ class FaultProxy:
                 if name.encode() not in _DROPPED_HEADERS
             ]
             headers += [(b"connection", b"close"), (b"content-length", b"%d" % len(seen.body))]
+            if self.url.startswith("https:"):
+                headers.append((b"x-forwarded-proto", b"https"))
             request = h11.Request(method=seen.method, target=seen.target, headers=headers)
             writer.write(connection.send(request) or b"")
             if seen.body:

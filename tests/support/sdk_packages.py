@@ -16,7 +16,10 @@ from tests.support.parts import miss
 
 SCRIPTS = Path(__file__).parent.parent / "sdk"
 _OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
-_REMEDIES = {"chromium": "install Debian's package chromium"}
+_REMEDIES = {
+    "chromium": "install Debian's package chromium",
+    "openssl": "install Debian's package openssl",
+}
 # What older versions need besides the newest one's requirements.
 _NEEDS = {"rudder-sdk-python": ("monotonic",)}
 
@@ -52,7 +55,7 @@ def install_python_sdk(package: str, version: str) -> Path:
 
 
 def find_program(program: str) -> str:
-    """Return the path of node, npm or chromium; skip or fail the test without it."""
+    """Return the path of node, npm, chromium or openssl; skip or fail the test without it."""
     # Node and npm may come from a wheel, beside the interpreter.
     places = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
     for name in (program, *_OTHER_NAMES.get(program, ())):

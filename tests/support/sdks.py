@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import pytest
 from _pytest.mark import ParameterSet
+from playwright.sync_api import Page
 
 from tests.support.chromium import Chromium, check_page
 from tests.support.fault_proxy import FaultProxy
@@ -127,7 +128,7 @@ def run_on_server(sdk: Sdk, jobs: Sequence[Job], *, seconds: float = 90) -> int:
         command,
         cwd=folder,
         env=environment,
-        input=json.dumps([_write_job(sdk, job) for job in jobs]),
+        input=json.dumps([write_job(sdk, job) for job in jobs]),
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -150,7 +151,7 @@ def run_in_browser(
     seconds: float = 60,
 ) -> None:
     """Open a page for each job and keep them all open until each is done."""
-    tabs = [chromium.open(find_page(sdk), _write_job(sdk, job)) for sdk, job in jobs]
+    tabs = [open_page(chromium, sdk, job) for sdk, job in jobs]
     try:
         for tab in tabs:
             check_page(tab)
@@ -161,6 +162,11 @@ def run_in_browser(
     finally:
         for tab in tabs:
             tab.context.close()
+
+
+def open_page(chromium: Chromium, sdk: Sdk, job: Job) -> Page:
+    """Open the page of a browser SDK, which begins its job."""
+    return chromium.open(find_page(sdk), write_job(sdk, job))
 
 
 def is_acknowledged(sdk: Sdk, job: Job) -> bool:
@@ -187,7 +193,8 @@ def find_page(sdk: Sdk) -> str:
     return f"{page}?package={sdk.package}"
 
 
-def _write_job(sdk: Sdk, job: Job) -> dict[str, Any]:
+def write_job(sdk: Sdk, job: Job) -> dict[str, Any]:
+    """A job as the scripts and pages read it."""
     return {
         "url": job.proxy.url,
         "key": job.key,
