@@ -37,7 +37,20 @@ class PostedAccount:
     members: tuple[tuple[Identifier, MemberSaid], ...]
 
 
-Posted = PostedOrder | PostedAccount
+@dataclass(frozen=True, slots=True)
+class PostedPrivacy:
+    """A request to delete or export a person, as a shop's hook brings it."""
+
+    source: Source
+    message_id: str
+    received_at: datetime
+    kind: str
+    """``delete`` or ``export``."""
+    reason: str
+    identifiers: tuple[Identifier, ...]
+
+
+Posted = PostedOrder | PostedAccount | PostedPrivacy
 Message = Event | Posted
 """What has its effect once."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cdp.batch import Message, Posted, PostedOrder
+from cdp.batch import Message, Posted, PostedOrder, PostedPrivacy
 from cdp.model import Event, Identifier, Observation
 
 
@@ -12,10 +12,13 @@ def observe(message: Message) -> list[Observation]:
     """Return what ``message`` says about identity.
 
     An event or an order without identifiers says nothing. An account says of each of its members
-    that they exist: members of one account are different people.
+    that they exist: members of one account are different people. Nobody is made by a request to
+    delete them.
     """
     if isinstance(message, Event):
         return [_observe_event(message)] if message.identifiers else []
+    if isinstance(message, PostedPrivacy):
+        return []
     if isinstance(message, PostedOrder):
         seen_at = message.seen_at
         return [_observe(message, message.identifiers, seen_at)] if message.identifiers else []

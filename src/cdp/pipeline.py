@@ -16,7 +16,7 @@ from datetime import datetime
 
 from cdp.account_statements import list_statements
 from cdp.accounts.accounts_store import write_accounts as keep_accounts
-from cdp.batch import Batch, Message, PostedAccount, PostedOrder
+from cdp.batch import Batch, Message, PostedAccount, PostedOrder, PostedPrivacy
 from cdp.identity.identity_store import IdentityStore
 from cdp.model import Event
 from cdp.observations import observe
@@ -28,6 +28,7 @@ from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
 from cdp.storage.ledger import claim_messages
 from cdp.storage.positions import advance_positions
+from cdp.storage.privacy_requests_store import PrivacyRequest, queue_requests
 from cdp.tally import tally_outcomes
 
 
@@ -67,6 +68,8 @@ def place(tx: Driver, work: Work) -> None:
     told = [one for each in seen for one in each]
     homes = iter(work.identity.apply(tx, work.batch_id, told, work.changes, work.now))
     for message, each in zip(work.fresh, seen, strict=True):
+        if isinstance(message, PostedPrivacy):
+            continue
         if isinstance(message, PostedAccount):
             work.placed_accounts.append((message, [next(homes) for _ in each]))
             continue
@@ -106,6 +109,19 @@ def write_accounts(tx: Driver, work: Work) -> None:
     work.changes.trait_nodes |= changed.nodes
 
 
+def queue_privacy(tx: Driver, work: Work) -> None:
+    """Keep whom a shop wants deleted or exported, until that is done."""
+    asked = [
+        PrivacyRequest(
+            one.source.source_id, one.message_id, one.kind, one.reason, one.received_at, identifier
+        )
+        for one in work.fresh
+        if isinstance(one, PostedPrivacy)
+        for identifier in one.identifiers
+    ]
+    queue_requests(tx, asked)
+
+
 def account(tx: Driver, work: Work) -> None:
     """Write down what became of everything that arrived, down to the last line."""
     kept_before = outcomes.write_rejected(tx, work.batch.rejected, work.batch_id)
@@ -141,6 +157,7 @@ STEPS: tuple[Step, ...] = (
     write_events,
     write_orders,
     write_accounts,
+    queue_privacy,
     account,
     publish,
 )

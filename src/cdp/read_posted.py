@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from cdp.accounts.read_account import read_account
-from cdp.batch import Posted, PostedAccount, PostedOrder
+from cdp.batch import Posted, PostedAccount, PostedOrder, PostedPrivacy
 from cdp.model import Identifier, Source
 from cdp.orders.order_record import read_order
-from cdp.posted_record import Refusal
+from cdp.posted_record import Claim, Refusal, make_message_id, read_claims
 
 Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
 
@@ -36,6 +36,7 @@ class RecordReader:
         self._readers: Mapping[str, Callable[[Any, Arrival], Posted | Refusal]] = {
             "orders": self._read_order,
             "accounts": self._read_account,
+            "privacy": self._read_privacy,
         }
 
     def reads(self, kind: str) -> bool:
@@ -59,7 +60,7 @@ class RecordReader:
             arrival.source,
             read.report.message_id,
             arrival.received_at,
-            self._identify(read.claims),
+            self._identify(keep_allowed(arrival.source, read.claims)),
             read.seen_at,
             read.report,
         )
@@ -81,3 +82,28 @@ class RecordReader:
             read.said,
             tuple(members.items()),
         )
+
+    def _read_privacy(self, document: Any, arrival: Arrival) -> Posted | Refusal:
+        message_id = make_message_id("privacy", document, arrival.place)
+        claims = read_claims(document.get("identifiers"))
+        if isinstance(message_id, Refusal):
+            return message_id
+        if isinstance(claims, Refusal):
+            return claims
+        identifiers = self._identify(claims)
+        if not identifiers:
+            return Refusal("missing_identifiers", "it names nobody", "identifiers")
+        return PostedPrivacy(
+            arrival.source,
+            message_id,
+            arrival.received_at,
+            str(document["kind"]),
+            str(document["reason"]),
+            identifiers,
+        )
+
+
+def keep_allowed(source: Source, claims: Sequence[Claim]) -> Sequence[Claim]:
+    """Return the claims of the types that the source may bring."""
+    allowed = source.settings.get("identifier_types")
+    return claims if allowed is None else [claim for claim in claims if claim[0] in allowed]

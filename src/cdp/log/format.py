@@ -6,7 +6,8 @@ The headers say the rest:
 
 =================  =================================================================
 ``cdp-format``     ``1``
-``cdp-kind``       ``events``; ``orders``, ``accounts`` (lines are then posted records); or
+``cdp-kind``       ``events``; ``orders``, ``accounts`` (lines are then posted records);
+                   ``privacy`` (requests to delete or export a person, as shops send them); or
                    ``rejected`` (lines are then ``RejectedLine`` objects)
 ``cdp-source``     the source's id
 ``cdp-requests``   JSON list of ``[request id, received at, sent at or null, lines]``, in line order
@@ -23,7 +24,7 @@ import msgspec
 from cdp.log.port import NewRecord, Record
 
 FORMAT = "1"
-Kind = Literal["events", "orders", "accounts", "rejected"]
+Kind = Literal["events", "orders", "accounts", "privacy", "rejected"]
 KINDS: frozenset[str] = frozenset(Kind.__args__)  # type: ignore[attr-defined]
 
 

@@ -273,6 +273,24 @@ events = Table(
     postgresql_partition_by="RANGE (received_at)",
 )
 
+# Whom a shop wants deleted or exported; a row for each identifier that it names them by.
+privacy_requests = Table(
+    "privacy_requests",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    # delete | export
+    Column("kind", Text, nullable=False),
+    Column("identifier_type", Text, nullable=False),
+    Column("identifier_value", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("source_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    _time("requested_at"),
+    # queued, until somebody deals with it
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    Index(None, "status", "requested_at"),
+)
+
 # ── Identity ────────────────────────────────────────────────────────────────────────────────────
 
 nodes = Table(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdp.ingest.hooks.delivery import (
+    ELEMENT,
     UNKNOWN_TOPIC,
     Delivery,
     HookRefusal,
@@ -39,19 +40,17 @@ def map_delivery(delivery: Delivery, settings: Mapping[str, Any]) -> Mapped:
         return mapped.refuse(delivery, "invalid_json", "the body is nested too deeply")
     budget = Budget()
     try:
-        elements = find_elements(mapping, body, budget)
+        elements = [body] if ELEMENT in delivery.headers else find_elements(mapping, body, budget)
     except ExpressionError as error:
         return mapped.refuse(delivery, "mapping_failed", f"each: {error}")
     if not elements:
         return mapped.refuse(delivery, UNKNOWN_TOPIC, "the mapping finds no element in it")
     for element in elements:
-        _map_element(mapped, mapping, element, delivery, budget)
+        _map_element(mapped, mapping, element, budget)
     return mapped
 
 
-def _map_element(
-    mapped: Mapped, mapping: HookMapping, element: Any, delivery: Delivery, budget: Budget
-) -> None:
+def _map_element(mapped: Mapped, mapping: HookMapping, element: Any, budget: Budget) -> None:
     try:
         kind = find_kind(mapping, element, budget)
         filled = {} if kind is None else fill_fields(mapping, element, budget)
@@ -61,10 +60,14 @@ def _map_element(
     if kind is None:
         message = "the mapping gives it no kind"
         mapped.refused.append(HookRefusal(UNKNOWN_TOPIC, message, encode(element)))
-    elif kind == "orders":
-        mapped.orders.append(_write_order(filled, element))
     else:
-        mapped.events.append(_write_event(filled, element, kind, delivery))
+        if kind == "orders":
+            document = _write_order(filled, element)
+            mapped.orders.append(document)
+        else:
+            document = _write_event(filled, element, kind)
+            mapped.events.append(document)
+        mapped.elements[id(document)] = encode(element)
 
 
 def _write_order(filled: dict[str, Any], element: Any) -> dict[str, Any]:
@@ -80,9 +83,7 @@ def _write_order(filled: dict[str, Any], element: Any) -> dict[str, Any]:
     return order
 
 
-def _write_event(
-    filled: dict[str, Any], element: Any, kind: str, delivery: Delivery
-) -> dict[str, Any]:
+def _write_event(filled: dict[str, Any], element: Any, kind: str) -> dict[str, Any]:
     event = dict(filled)
     named, consent = event.pop("identifiers", None), event.pop("consent", None)
     if kind == "profiles":

@@ -11,6 +11,8 @@ from cdp.ingest.lenient import NotJson, decode_leniently, encode_sorted
 from cdp.runtime.clock import parse_time
 
 UNKNOWN_TOPIC = "unknown_topic"
+ELEMENT = ":element"
+"""Stands among the headers when a body is one element of a delivery: no header has such a name."""
 _PROGRESS = {"pending": 0, "paid": 1, "completed": 2, "cancelled": 3, "returned": 4}
 
 
@@ -44,6 +46,8 @@ class Mapped:
     orders: list[dict[str, Any]] = field(default_factory=list)
     privacy: list[dict[str, Any]] = field(default_factory=list)
     refused: list[HookRefusal] = field(default_factory=list)
+    elements: dict[int, bytes] = field(default_factory=dict)
+    """By the identity of a document: the part of the body that it was made from, when not all."""
 
     def refuse(self, delivery: Delivery, code: str, message: str) -> Mapped:
         """Refuse the delivery as a whole."""

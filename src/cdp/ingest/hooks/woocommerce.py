@@ -109,7 +109,7 @@ def _read_order(
 
 
 def _read_time(payload: Mapping[str, Any], name: str) -> str | None:
-    """Return a time in UTC. Its twin without ``_gmt`` is in the site's zone, and does not say so."""
+    """Return a time in UTC; its twin without ``_gmt`` is in the site's zone, unsaid."""
     said = payload.get(f"{name}_gmt")
     time = parse_time(said) if isinstance(said, str) else None
     return None if time is None else format_time(time)
