@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from cdp.ingest.pixel import read_pixel
 from cdp.ingest.read_line import read_line
 from cdp.log.format import LoggedLine, RequestLines, pack_record, unpack_record
 from cdp.log.port import Record
-from cdp.model import Event, Source
+from cdp.model import Event, Identifier, Source
 
 identify = partial(identify_claims, rules=default_rules("CN"))
 SOURCE = Source("src_1", 1, "shop", "web")
@@ -192,3 +193,85 @@ def test_a_batch_is_cut_as_a_parser_would_cut_it(
     assert [json.loads(bytes(line)) for line in opened.items] == json.loads(body)["batch"] or any(
         b"NaN" in bytes(line) for line in opened.items
     )
+
+
+def write(value: Any) -> str:
+    """Write JSON as nobody's encoder does: ``Pairs`` may hold a name twice."""
+    if isinstance(value, Pairs):
+        return "{" + ",".join(f"{json.dumps(k)}: {write(v)}" for k, v in value.pairs) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(write, value)) + "]"
+    return json.dumps(value)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """An object whose names may come twice."""
+
+    pairs: list[tuple[str, Any]]
+
+
+ids = st.one_of(
+    st.sampled_from(["u1", "", " ", "x" * 512, "x" * 513, 7, 0, 2**70, 1.0, 1.5, True, None]),
+    values,
+)
+doubled_events = st.lists(
+    st.one_of(
+        st.tuples(st.just("type"), st.sampled_from(["track", "identify", "alias", "x", 7])),
+        st.tuples(st.sampled_from(["userId", "anonymousId", "previousId", "messageId"]), ids),
+        st.tuples(st.sampled_from(["timestamp", "sentAt", "traits", "properties", "own"]), values),
+        st.tuples(st.just("context"), contexts),
+    ),
+    max_size=10,
+).map(Pairs)
+
+
+@given(st.lists(doubled_events, min_size=1, max_size=4), st.booleans())
+def test_door_and_worker_read_one_thing_of_names_that_come_twice(
+    batch: list[Pairs], is_cut: bool
+) -> None:
+    # With a NaN beside it the body takes the way of the cutter.
+    body = f'{{"n": {"NaN" if is_cut else "0"}, "batch": {write(batch)}}}'.encode()
+    judged = judge_body(body, None, partitions=1)
+    assert judged is not None
+    refused = {one.index: one for one in judged.rejected}
+    taken = iter(read_all(judged))
+    for index, pairs in enumerate(batch):
+        # The last one counts, as in every parser of JSON.
+        last = json.loads(write(pairs))
+        told = last.get("messageId")
+        if index in refused:
+            assert isinstance(refused[index].message_id, str | None)
+            continue
+        event = next(taken)
+        assert event.type == last["type"]
+        if isinstance(told, str) and told.isprintable() and told.strip():
+            assert event.message_id == told
+        for name, kind in (("userId", "user_id"), ("anonymousId", "anonymous_id")):
+            value = last.get(name)
+            if value in ("u1", "x" * 512):
+                assert Identifier(kind, value) in event.identifiers
+            assert value is None or isinstance(value, str | int) or math.isnan(value)
+        if isinstance(last.get("properties"), dict) and event.type == "track":
+            assert json.loads(event.properties).keys() == last["properties"].keys() or any(
+                not name.isprintable() for name in last["properties"]
+            )
+        assert ("own" in last) == (
+            "own" in strictly(event.context).get("cdp", {}).get("fields", {})
+        )
+
+
+@given(st.lists(elements, min_size=1, max_size=3))
+def test_a_message_without_an_id_gets_the_same_one_again_when_it_has_a_time(
+    batch: list[Any],
+) -> None:
+    for one in batch:
+        if isinstance(one, dict):
+            one.pop("messageId", None)
+            one["timestamp"] = "2026-03-01T08:00:00Z"
+    sendings = (("2026-03-01T08:00:01Z", 0), ("2026-03-02T08:00:01Z", float("nan")))
+    bodies = [json.dumps({"batch": batch, "sentAt": sent, "n": n}).encode() for sent, n in sendings]
+    first, again = (judge_body(body, None, partitions=1) for body in bodies)
+    assert first is not None
+    assert again is not None
+    assert [e.message_id for e in read_all(first)] == [e.message_id for e in read_all(again)]

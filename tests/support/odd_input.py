@@ -6,6 +6,7 @@ stored. ``@`` stands for a message id of its own. Neighbours are sent before and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -100,7 +101,7 @@ CASES = [
     prop("NUL, raw", b'"a\0b"', "a\ufffdb", "nul_character"),
     prop("a raw line break in a text", b'"a\nb"', "a\nb"),
     prop("bytes that are no UTF-8", b'"\xb0\xb2"', "\ufffd\ufffd", "not_utf8"),
-    prop("50 levels", b"[" * 50 + b"]" * 50, eval("[" * 50 + "]" * 50)),
+    prop("50 levels", b"[" * 50 + b"]" * 50, json.loads("[" * 50 + "]" * 50)),
     refused("10,000 levels", event('"properties":{"v":0}').replace(b"0", DEEP), "too_deep"),
     refused("10,000 levels in something unknown", event('"x":0').replace(b"0", DEEP), "too_deep"),
     refused("no object", "[1]", "not_an_object"),

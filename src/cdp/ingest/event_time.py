@@ -51,10 +51,10 @@ def read_time(written: Written) -> datetime | None:
     The number's size says whether it counts seconds, milli-, micro- or nanoseconds.
     """
     if isinstance(written, str):
-        found = parse_time(written)
-        if found is not None or _DIGITS.fullmatch(written) is None:
-            return found
-        return _read_number(float(written) if "." in written else int(written))
+        # First, because ISO 8601 as Python reads it sees a date in some of them.
+        if written[4:5].isdigit() and _DIGITS.fullmatch(written):
+            return _read_number(float(written) if "." in written else int(written))
+        return parse_time(written)
     if written is None or isinstance(written, bool):
         return None
     return _read_number(written)
