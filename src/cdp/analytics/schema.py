@@ -95,6 +95,17 @@ CREATE TABLE core.tag_values (
     version INTEGER
 );
 CREATE TABLE core.ledger_mirror (change_no BIGINT, seq BIGINT);
+-- What sources were seen to send, for the tracking plan: up to which batch, and what.
+CREATE TABLE core.plan_learned (seq BIGINT NOT NULL, as_of TIMESTAMPTZ);
+INSERT INTO core.plan_learned VALUES (0, NULL);
+CREATE TABLE core.plan_events (
+    source_id VARCHAR, type VARCHAR, event VARCHAR, count BIGINT, read BIGINT, sampled BIGINT,
+    first_seen TIMESTAMPTZ, last_seen TIMESTAMPTZ, findings JSON, is_truncated BOOLEAN
+);
+CREATE TABLE core.plan_properties (
+    source_id VARCHAR, type VARCHAR, event VARCHAR, path VARCHAR, count BIGINT, within BIGINT,
+    types JSON, examples JSON
+);
 CREATE VIEW core.profile_events AS
 SELECT e.*, m.profile_no
   FROM core.events e
