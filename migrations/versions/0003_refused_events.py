@@ -6,6 +6,7 @@ import json
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0003"
 down_revision = "0002"
@@ -37,6 +38,15 @@ def upgrade() -> None:
     op.create_index(op.f("ix_rejected_code_rejected_id"), "rejected", ["code", "rejected_id"])
     op.add_column("dead_letters", sa.Column("resolved_at", sa.DateTime(timezone=True)))
     op.add_column("dead_letters", sa.Column("resolution", sa.Text()))
+    op.add_column(
+        "batches",
+        sa.Column(
+            "duplicates",
+            postgresql.ARRAY(sa.LargeBinary()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+    )
     # From here on what could not be processed is counted as rejected.
     op.execute("UPDATE rejected SET truncated = true WHERE octet_length(raw) >= 600000")
     _move_lines()
@@ -98,6 +108,7 @@ def _move_lines() -> None:
 def downgrade() -> None:
     op.drop_index("ix_accounting_unbalanced", table_name="accounting")
     op.drop_column("accounting", "received")
+    op.drop_column("batches", "duplicates")
     op.drop_column("dead_letters", "resolution")
     op.drop_column("dead_letters", "resolved_at")
     op.drop_index(op.f("ix_rejected_code_rejected_id"), table_name="rejected")

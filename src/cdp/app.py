@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
-from starlette.types import ASGIApp
 
 from cdp import __version__, receipts
 from cdp.access import routes as access_routes
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 _SCHEMA_IS_CHECKED_EVERY = 30.0
 
 
-def build_app(settings: Settings, roles: frozenset[str]) -> ASGIApp:
+def build_app(settings: Settings, roles: frozenset[str]) -> Serving:
     """Return the application for ``roles`` (``ingest``, ``api``); ``database_url`` must be set.
 
     Opens what it needs; its lifespan starts the background work and closes everything. Raises
@@ -87,6 +86,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.identity import routes as identity_routes
     from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
+    from cdp.ingest.live import routes as live_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
     from cdp.profiles.profile_names import parse_profile_name, restore_slashes
@@ -109,6 +109,8 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield source_routes.create_router(database, services.sources)
     yield ingest_routes.create_router(database, log)
     yield rejected_routes.create_router(database, log, _make_replayer(services))
+    if services.live is not None:
+        yield live_routes.create_router(database, services.live)
     if services.imports is not None:
         yield _make_import_routes(services, services.imports)
     yield identity_routes.create_router(

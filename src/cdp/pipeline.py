@@ -26,7 +26,7 @@ from cdp.profiles import profile_write_store as people
 from cdp.storage import outcomes_store as outcomes
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
-from cdp.storage.ledger import claim_messages
+from cdp.storage.ledger import claim_messages, key_message
 from cdp.storage.positions import advance_positions
 from cdp.storage.privacy_requests_store import PrivacyRequest, queue_requests
 from cdp.tally import tally_outcomes
@@ -144,6 +144,7 @@ def publish(tx: Driver, work: Work) -> None:
         events=len(work.placed),
         received_until=max((one.received_at for one in work.batch.messages), default=None),
         positions={work.batch.log: {p: after for p, (_, after) in work.batch.moves.items()}},
+        duplicates=[key_message(one.source.source_id, one.message_id) for one in work.duplicates],
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cdp.analytics.feed import Feed
     from cdp.follow import Follower
     from cdp.ingest.imports.runner import ImportRunner
+    from cdp.ingest.live.tail import LiveTail
     from cdp.segments.refresh import Refresher
 
 _log = get_logger(__name__)
@@ -76,6 +77,7 @@ class Services:
     errors: RecentErrors = field(default_factory=RecentErrors)
     analytics: Analytics | None = None
     imports: ImportRunner | None = None
+    live: LiveTail | None = None
     _open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
@@ -94,6 +96,13 @@ class Services:
         if self.imports is not None:
             self.imports.start()
             self._open.callback(self.imports.close)
+        if self.live is not None:
+            self._open.callback(self.live.close)
+
+    def end_streams(self) -> None:
+        """Let answers end that would go on for ever, because the server stops. Does not block."""
+        if self.live is not None:
+            self.live.end()
 
     async def stop(self) -> None:
         """Finish what is under way, then let go of everything, in the reverse order."""
@@ -123,6 +132,7 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
     )
     if "api" in roles:
         services.imports = open_imports(services)
+        services.live = make_live(services)
     services.metrics.registry.register(PlanCollector(services.plan))
     services.metrics.watch(database, log, analytics.engine if analytics else None)
     return services
@@ -180,6 +190,20 @@ def open_imports(services: Services) -> ImportRunner:
         Defaults(settings.timezone, settings.currency),
         log_name=services.log.name,
         retention=timedelta(days=settings.import_retention_days),
+    )
+
+
+def make_live(services: Services) -> LiveTail:
+    """Make what shows the events that arrive; it opens nothing before somebody watches."""
+    from cdp.ingest.live.tail import LiveTail
+    from cdp.live_lines import make_name_record
+
+    settings, database = services.settings, services.database
+    return LiveTail(
+        database,
+        lambda: open_log(settings, database),
+        services.sources.by_id,
+        make_name_record(settings.currency),
     )
 
 

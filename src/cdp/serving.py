@@ -64,7 +64,8 @@ class ReadFormsAsJson:
 class AnswerHeads:
     """Around the API: a HEAD request is answered as its GET, without the body.
 
-    Load balancers and monitors ask so; routes are declared for GET alone.
+    Load balancers and monitors ask so; routes are declared for GET alone. An answer that would go
+    on for ever ends with its headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -75,9 +76,15 @@ class AnswerHeads:
             await self._app(scope, receive, send)
             return
 
+        is_ended = False
+
         async def send_without_body(message: Message) -> None:
+            nonlocal is_ended
             if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
+                if is_ended:
+                    return
+                is_ended = True
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
         scope["method"] = "GET"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -59,8 +60,9 @@ def run_server(
     # Late: it loads every stage, which the checks above do not need.
     from cdp.app import build_app
 
+    app = build_app(settings, roles)
     config = uvicorn.Config(
-        build_app(settings, roles),
+        app,
         loop="uvloop",
         http="httptools",
         lifespan="on",
@@ -75,7 +77,19 @@ def run_server(
     with stop_on_signals():
         # The server sets its own handlers and passes the signal on when it is done; ours then
         # swallow it, so that a wanted stop ends with exit code 0.
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, app.services.end_streams).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Waits for requests under way; those that never end by themselves are told to."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._end_streams()
 
 
 def run_worker_process(settings: Settings, *, parent: int | None) -> None:

@@ -6,7 +6,7 @@ The worker, merges by hand and privacy deletion all write through here, so a fol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -57,10 +57,11 @@ def close_batch(
     events: int = 0,
     received_until: datetime | None = None,
     positions: Mapping[str, Mapping[int, int]] | None = None,
+    duplicates: Sequence[bytes] = (),
 ) -> int:
     """Give the batch its place in commit order; return it. Must be the transaction's last write:
 
-    it takes the lock that serialises commits.
+    it takes the lock that serialises commits. ``duplicates`` are keys of the ledger.
     """
     row = connection.execute(
         "UPDATE batch_head SET next_seq = next_seq + 1 RETURNING next_seq - 1"
@@ -74,9 +75,9 @@ def close_batch(
     connection.execute(
         """INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes,
                                 trait_nodes, moved_nodes, profiles, orders, accounts,
-                                erased_nodes, merges)
+                                erased_nodes, merges, duplicates)
            VALUES (%s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                   %s::bigint[], %s::bigint[], %s::bigint[], %s)""",
+                   %s::bigint[], %s::bigint[], %s::bigint[], %s, %s::bytea[])""",
         (
             seq,
             batch_id,
@@ -91,6 +92,7 @@ def close_batch(
             sorted(changes.accounts),
             sorted(changes.erased_nodes),
             Jsonb(changes.merges),
+            list(duplicates),
         ),
     )
     connection.execute(f"NOTIFY {FEED_CHANNEL}")

@@ -601,6 +601,8 @@ batches = Table(
     Column("accounts", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Nodes erased for privacy: their events go too.
     Column("erased_nodes", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    # The keys of messages that had their effect before, for whoever watches a source.
+    Column("duplicates", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'")),
     # Profile ids that others absorbed or came out of: [{"from": …, "into": …}], so that memberships
     # can say why.
     Column("merges", JSONB, nullable=False, server_default=text("'[]'")),
