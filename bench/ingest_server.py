@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, cast
 
 import uvicorn
@@ -24,7 +25,11 @@ from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.log.port import Log, NewRecord
 from cdp.model import Source
+from cdp.runtime.bounded_http import bound_http
 from cdp.runtime.memory import collect_rarely
+from cdp.runtime.metrics import Metrics
+from cdp.services import Services
+from cdp.serving import Serving
 from cdp.settings import Settings
 
 WRITE_KEY = "bench"
@@ -68,17 +73,27 @@ class InstantLog:
 class OneSource:
     """Knows the bench's key."""
 
-    _source = Source("src_bench", 1, "bench", "web")
+    # A limit that is never reached costs what any limit costs.
+    _source = Source("src_bench", 1, "bench", "web", {"rate_limit": 1_000_000_000})
 
     def by_key(self, write_key: str) -> Source | None:
         return self._source if write_key == WRITE_KEY else None
 
 
 def ours() -> ASGIApp:
-    """The program's door."""
+    """The program from its outermost layer inwards: what counts requests, then the door."""
     settings = Settings()
     writer = PackingWriter(cast(Log, InstantLog()), settings.linger_ms)
-    return IngestApp(cast(SourceDirectory, OneSource()), writer, settings, bare)
+    metrics = Metrics()
+    door = IngestApp(
+        cast(SourceDirectory, OneSource()),
+        writer,
+        settings,
+        bare,
+        on_refused=metrics.count_refusal,
+    )
+    services = SimpleNamespace(metrics=metrics, roles=frozenset({"ingest"}))
+    return Serving(door, cast(Services, services))
 
 
 class Event(BaseModel):
@@ -132,10 +147,14 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity") and core >= 0:
         os.sched_setaffinity(0, {core})
     apps = {"bare": lambda: bare, "ours": ours, "textbook": textbook}
+    http: Any = "httptools"
     if kind == "ours":
         collect_rarely()  # as `cdp serve` does
+        http = bound_http(
+            max_connections=4000, max_header_bytes=65536, header_seconds=10, leftover_seconds=30
+        )
     uvicorn.run(
-        apps[kind](), port=port, loop="uvloop", http="httptools", log_config=None,
+        apps[kind](), port=port, loop="uvloop", http=http, log_config=None,
         access_log=False, server_header=False, lifespan="off", backlog=2048,
     )  # fmt: skip
 

@@ -57,6 +57,9 @@ from cdp.model import FindCheck, Source, check_nothing
 from cdp.runtime.clock import format_time
 from cdp.settings import Settings
 
+STATUS = "cdp.status"
+"""In the scope of a request with events: the status of its answer, for whoever counts."""
+
 _Read = tuple[RequestLog, int, Sequence[Rejection]]
 """What is to be logged of a request, how many events were taken, and which were not."""
 
@@ -136,9 +139,11 @@ class IngestApp:
         except ClientLeft:
             return
         except Exception:
+            scope[STATUS] = FAULT.status
             await send_answer(send, _with_cors(answer_refused(FAULT), scope))
             # Whoever stands around this writes it down.
             raise
+        scope[STATUS] = status
         headers += cors_headers(find_header(scope["headers"], b"origin"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -52,6 +52,8 @@ def _list_routes() -> dict[str, SdkRoute]:
 
 
 SDK_ROUTES: dict[str, SdkRoute] = _list_routes()
+EVENT_PATHS = frozenset(path for path, route in SDK_ROUTES.items() if route.takes_events)
+"""Paths to which events are posted."""
 
 _PROJECT_SETTINGS = SdkRoute("project_settings", _GET, "/v1/projects/{key}/settings")
 _SETTINGS_PREFIXES = ("/v1/projects/", "/projects/")

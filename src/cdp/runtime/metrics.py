@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -14,7 +13,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     generate_latest,
 )
@@ -25,9 +23,9 @@ from cdp.access.guard import public
 from cdp.log.port import Log
 from cdp.runtime.clock import now
 from cdp.runtime.progress_store import Counts, read_counts
+from cdp.runtime.request_tally import RequestTally
 from cdp.storage.database import Database, driver
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _OUTCOMES = ("stored", "duplicate", "rejected")
 
 
@@ -45,41 +43,18 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "cdp_http_requests",
-            "Requests answered, by route and status.",
-            ["route", "method", "status"],
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "cdp_http_request_seconds",
-            "Time until the answer was complete, by route.",
-            ["route"],
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
+        self._requests = RequestTally()
+        self.registry.register(self._requests)
         self._refused = Counter(
             "cdp_ingest_refused",
             "Requests with events that were answered with an error, by its code.",
             ["reason"],
             registry=self.registry,
         )
-        # labels() costs more than the count itself, so its results are kept.
-        self._known: dict[tuple[str, str, int], Callable[[float], None]] = {}
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request. ``route`` is a template, never a path, which could be anything."""
-        observe = self._known.get((route, method, status))
-        if observe is None:
-            counter = self._requests.labels(route, method, str(status))
-            histogram = self._seconds.labels(route)
-
-            def observe(taken: float) -> None:
-                counter.inc()
-                histogram.observe(taken)
-
-            self._known[route, method, status] = observe
-        observe(seconds)
+        self._requests.count((route, method, status), seconds)
 
     def count_refusal(self, code: str) -> None:
         """Count one request that ingest answered with an error; ``code`` is the error's."""
@@ -205,9 +180,3 @@ def create_router(metrics: Metrics) -> APIRouter:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-def start_clock() -> Callable[[], float]:
-    """Return a function that tells the seconds since this call."""
-    start = time.perf_counter()
-    return lambda: time.perf_counter() - start
