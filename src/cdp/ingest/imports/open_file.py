@@ -58,7 +58,8 @@ class Inflating(io.RawIOBase):
 
     def share_read(self) -> float:
         """Return how much of the file on disk has been read, 0 to 1."""
-        return min(1.0, self._file.tell() / self._size)
+        # A reader that has come to the end closes what is below it.
+        return 1.0 if self._file.closed else min(1.0, self._file.tell() / self._size)
 
     def close(self) -> None:
         if not self.closed:
