@@ -327,8 +327,9 @@ def test_the_sql_agrees_with_the_rule_in_dense_worlds(
 ) -> None:
     dice = Dice(seed, now, EDGES[now])
     found = [dice.person() for _ in range(40)]
-    load(duck, found)
-    told = [facts(someone) for someone in found]
+    accounts = dice.accounts()
+    load(duck, found, accounts=accounts)
+    told = [facts(someone, accounts) for someone in found]
     for _ in range(15):
         document = dice.rule()
         rule = parse_rule(document)

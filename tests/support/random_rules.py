@@ -9,7 +9,7 @@ from typing import Any
 
 from cdp.segments.evaluate import ConsentFact, EventFact, TraitFact
 from cdp.segments.rules import FUNCTIONS
-from tests.support.rule_world import Node, Person
+from tests.support.rule_world import Belonging, Node, Person
 
 NAMES = ("p", "p", "q", "a.b", "城")
 PATHS = ("p", "p", "p", "q", r"a\.b", "城", "p.p", "p.q", "q.p.q", "p.0", "never")
@@ -17,6 +17,7 @@ TEXTS = ("", "a", "ab", "A", "é", "e\u0301", "42", "true", "2026-03-01", "2026-
          "2026-03-30T20:00:00+08:00", "2026-02-28T12:00:00.0000019Z", "2026-02-30")  # fmt: skip
 NUMBERS = (0, 1, 1.0, 2, 3, 0.1, 0.7, 42, -1, 1e18, 9007199254740993)
 EVENTS = ("E", "E", "F", "G")
+ACCOUNTS = ("acme", "beta", "é", "")
 DURATIONS = ("1h", "1d", "7d", "1mo", "13mo", "0d")
 SIMPLE_OPS = ("eq", "ne", "gt", "gte", "lt", "lte")
 TEXT_OPS = ("contains", "not_contains", "starts_with", "ends_with")
@@ -84,10 +85,25 @@ class Dice:
             for purpose in ("marketing", "ads")
             if self.random.random() < 0.6
         ]
-        kind = self.one("email", "user_id")
-        return Node(
-            kind, self.random.choice(TEXTS), traits, consents, events, self.one("", "shared")
-        )
+        belongings = [
+            Belonging(account_id, self.one(True, True, False), self.time(), "m", self.one(1, 2))
+            for account_id in ACCOUNTS
+            if self.random.random() < 0.4
+        ]
+        kind, variant = self.one("email", "user_id"), self.one("", "shared")
+        value = self.random.choice(TEXTS)
+        return Node(kind, value, traits, consents, events, variant, (), belongings)
+
+    def accounts(self) -> dict[str, list[TraitFact]]:
+        """Return what is known of accounts, of some nothing."""
+        return {
+            account_id: [
+                TraitFact(name, self.value(), self.time(), "m", 1)
+                for name in sorted(set(NAMES))
+                if self.random.random() < 0.7
+            ]
+            for account_id in ACCOUNTS
+        }
 
     # ── Rules ───────────────────────────────────────────────────────────────────────────────────
 
@@ -160,7 +176,7 @@ class Dice:
         return {"sequence": steps, **self.window()}
 
     def leaf(self) -> dict[str, Any]:
-        roll = self.random.randint(0, 9)
+        roll = self.random.randint(0, 11)
         if roll <= 2:
             path = self.one(self.random.choice(PATHS), f"t{self.random.randint(0, 20)}")
             return {"trait": path, **self.comparison()}
@@ -175,7 +191,18 @@ class Dice:
             return {**self.events(), **self.one({}, self.count())}
         if roll == 9:
             return self.sequence()
+        if roll >= 10:
+            return {"account": self.account_rule()}
         return {**self.events(), **self.aggregate(), **self.comparison()}
+
+    def account_rule(self, depth: int = 2) -> dict[str, Any]:
+        """Return what may be asked of an account."""
+        if depth == 0 or self.random.random() < 0.5:
+            return {"trait": self.random.choice(PATHS), **self.comparison()}
+        form = self.one("all", "any", "not")
+        if form == "not":
+            return {"not": self.account_rule(depth - 1)}
+        return {form: self.some(3, lambda: self.account_rule(depth - 1))}
 
     def rule(self, depth: int = 2) -> dict[str, Any]:
         if depth == 0 or self.random.random() < 0.6:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +21,7 @@ from cdp.segments.compile import Compiled, compile_aggregate, compile_rule
 from cdp.segments.evaluate import (
     ConsentFact,
     EventFact,
+    MembershipFact,
     OrderFact,
     PersonFacts,
     TraitFact,
@@ -30,7 +31,7 @@ from cdp.segments.rules import EventCount, EventFigure, Rule
 
 TABLES = (
     "events", "nodes", "node_profiles", "profiles", "node_traits", "node_consents", "orders",
-    "order_lines", "memberships", "tag_values",
+    "order_lines", "memberships", "tag_values", "accounts", "account_facts", "account_members",
 )  # fmt: skip
 
 
@@ -55,6 +56,21 @@ class Node:
     events: Sequence[EventFact] = ()
     variant: str = ""
     orders: Sequence[OrderRow] = ()
+    belongings: Sequence[Belonging] = ()
+
+
+class Belonging(NamedTuple):
+    """What was last said of a node and an account."""
+
+    account_id: str
+    is_member: bool
+    at: datetime
+    message_id: str = "m"
+    source: int = 0
+
+
+Accounts = Mapping[str, Sequence[TraitFact]]
+"""The traits of each account, one value per trait."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +110,17 @@ def person(
     tags: Mapping[str, Any] | None = None,
     segments: frozenset[str] = frozenset(),
     joined_at: datetime | None = None,
+    belongings: Sequence[Belonging] = (),
 ) -> Person:
     """Return a person with one fact-carrying node and one more per further identifier."""
     named = [Node(kind, value) for kind, values in (identifiers or {}).items() for value in values]
-    carrier = Node("anonymous_id", "carrier", traits, consents, events, "shared", orders)
+    carrier = Node(
+        "anonymous_id", "carrier", traits, consents, events, "shared", orders, belongings
+    )
     return Person([carrier, *named], tags or {}, segments, joined_at)
 
 
-def facts(someone: Person) -> PersonFacts:
+def facts(someone: Person, accounts: Accounts | None = None) -> PersonFacts:
     """Return what the evaluator is told about a person."""
     identifiers: dict[str, list[str]] = {}
     for node in someone.nodes:
@@ -116,6 +135,12 @@ def facts(someone: Person) -> PersonFacts:
         tags=someone.tags,
         segments=someone.segments,
         joined_at=someone.joined_at,
+        memberships=[
+            MembershipFact(*belonging, index)
+            for index, node in enumerate(someone.nodes)
+            for belonging in node.belongings
+        ],
+        accounts=accounts or {},
     )
 
 
@@ -132,9 +157,23 @@ def load(
     connection: duckdb.DuckDBPyConnection,
     people: Sequence[Person],
     scope: Sequence[int] = (),
+    accounts: Accounts | None = None,
 ) -> None:
     """Replace everything in DuckDB by ``people``; profile numbers are their positions."""
     rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
+    named = {
+        belonging.account_id for one in people for n in one.nodes for belonging in n.belongings
+    }
+    numbers = {account_id: n for n, account_id in enumerate(sorted({*named, *(accounts or {})}))}
+    rows["accounts"] = [(number, account_id) for account_id, number in numbers.items()]
+    for account_id, traits in (accounts or {}).items():
+        for trait in traits:
+            rows["account_facts"].append(
+                (
+                    numbers[account_id], "trait", trait.name, _json(trait.value), trait.at,
+                    trait.message_id, trait.source,
+                )
+            )  # fmt: skip
     for number, someone in enumerate(people):
         rows["profiles"].append((number, f"prf_{number}", someone.joined_at, 1))
         for key, value in someone.tags.items():
@@ -143,6 +182,13 @@ def load(
             rows["memberships"].append((key, number, f"prf_{number}", None, 1))
         for index, node in enumerate(someone.nodes):
             _add_node(rows, number, number * 100 + index, node)
+            for account_id, is_member, *stamp in node.belongings:
+                rows["account_members"].append(
+                    (
+                        numbers[account_id], number * 100 + index, "member",
+                        _json(is_member), *stamp,
+                    )
+                )  # fmt: skip
     rows["scope"] = [(number,) for number in scope]
     for table, found in rows.items():
         name = table if table == "scope" else f"core.{table}"

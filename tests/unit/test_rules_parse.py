@@ -75,7 +75,12 @@ MISTAKES: list[tuple[Any, str, str]] = [
      "/rule/sequence/0/after"),
     ({"sequence": [EVENT, {**EVENT, "after": {"max": 1}}]}, "bad_value",
      "/rule/sequence/1/after/max"),
-    ({"account": {"all": []}}, "not_yet_served", "/rule/account"),
+    ({"account": {}}, "unknown_form", "/rule/account"),
+    ({"account": {"any": [{"segment": "vip"}]}}, "unknown_form", "/rule/account/any/0"),
+    ({"account": {"not": EVENT}}, "unknown_form", "/rule/account/not"),
+    ({"account": {"account": {"all": []}}}, "unknown_form", "/rule/account"),
+    ({"account": {"trait": "plan", "op": "is", "value": 1}}, "unknown_op", "/rule/account/op"),
+    ({"account": {"all": []}, "role": "buyer"}, "unknown_key", "/rule/role"),
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from cdp.segments.compile_accounts import account_members
 from cdp.segments.compile_bulk import count_ballot, trait_ballot
 from cdp.segments.compile_facts import (
     consent_members,
@@ -27,6 +28,7 @@ from cdp.segments.compile_sequence import sequence_members
 from cdp.segments.compile_values import Parameters
 from cdp.segments.rules import (
     AllOf,
+    AnyAccount,
     AnyOf,
     Consent,
     EventCount,
@@ -176,6 +178,8 @@ class _Compiler:
                 return segment_members(rule, scope, parameters)
             case Consent():
                 return consent_members(rule, scope, parameters)
+            case AnyAccount():
+                return account_members(rule, scope, parameters)
             case EventCount():
                 return count_members(rule, scope, parameters)
             case EventFigure():

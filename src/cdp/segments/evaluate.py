@@ -30,6 +30,7 @@ from cdp.segments.evaluate_values import Search, scalar_holds, value_holds
 from cdp.segments.paths import value_at
 from cdp.segments.rules import (
     AllOf,
+    AnyAccount,
     AnyOf,
     Comparison,
     Consent,
@@ -47,7 +48,7 @@ from cdp.segments.rules import (
 from cdp.segments.rules import Sequence as SequenceRule
 
 __all__ = [
-    "ConsentFact", "EventFact", "OrderFact", "PersonFacts", "TraitFact",
+    "ConsentFact", "EventFact", "MembershipFact", "OrderFact", "PersonFacts", "TraitFact",
     "aggregate_value", "evaluate", "explain",
 ]  # fmt: skip
 
@@ -74,6 +75,18 @@ class ConsentFact(NamedTuple):
     source: int = 0
 
 
+class MembershipFact(NamedTuple):
+    """What was last said of one of the person's identifiers and an account."""
+
+    account_id: str
+    is_member: bool
+    at: datetime
+    message_id: str = ""
+    source: int = 0
+    node: int = 0
+    """Tells the person's identifiers apart; of what one message says the lowest counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class PersonFacts:
     """What is known of one profile. ``joined_at`` is when its newest merge happened, if any."""
@@ -86,6 +99,9 @@ class PersonFacts:
     tags: Mapping[str, Any] = field(default_factory=dict)
     segments: frozenset[str] = frozenset()
     joined_at: datetime | None = None
+    memberships: Sequence[MembershipFact] = ()
+    accounts: Mapping[str, Sequence[TraitFact]] = field(default_factory=dict)
+    """The traits of the accounts that ``memberships`` name."""
 
 
 class Verdict(NamedTuple):
@@ -158,6 +174,8 @@ def _explained(rule: Rule, person: PersonFacts, moment: Moment) -> dict[str, Any
         case Not(rule=inner):
             part = _explained(inner, person, moment)
             return {**written, "not": part, "holds": not part["holds"]}
+        case AnyAccount():
+            return _explain_account(rule, person, moment)
         case _:
             holds, value = _leaf(rule, person, moment)
             # `value` is what was found; the operand that was written there moves to `expected`.
@@ -188,6 +206,9 @@ def _leaf(rule: Rule, person: PersonFacts, moment: Moment) -> Verdict:
             return Verdict(holds, number)
         case EventFigure():
             return _figure(rule, person, moment)
+        case AnyAccount():
+            found = _accounts_that_satisfy(rule, person, moment)
+            return Verdict(bool(found), found)
         case SequenceRule():
             times = sequence_times(rule, person.events, moment)
             shown = None if times is None else [format_time(time) for time in times]
@@ -196,6 +217,43 @@ def _leaf(rule: Rule, person: PersonFacts, moment: Moment) -> Verdict:
             raise TypeError("not a leaf")
         case _:
             assert_never(rule)
+
+
+def _accounts_of(person: PersonFacts, now: datetime) -> dict[str, PersonFacts]:
+    """Return what is known of the accounts to which the person belongs, by account id."""
+    newest: dict[str, MembershipFact] = {}
+    for fact in person.memberships:
+        known = newest.get(fact.account_id)
+        if fact.at <= now and (known is None or _age(fact) > _age(known)):
+            newest[fact.account_id] = fact
+    return {
+        account_id: PersonFacts(traits=person.accounts.get(account_id, ()))
+        for account_id, fact in sorted(newest.items())
+        if fact.is_member
+    }
+
+
+def _age(fact: MembershipFact) -> tuple[datetime, str, int, int]:
+    return fact.at, fact.message_id, fact.source, -fact.node
+
+
+def _accounts_that_satisfy(rule: AnyAccount, person: PersonFacts, moment: Moment) -> list[str]:
+    accounts = _accounts_of(person, moment.now)
+    return [key for key, facts in accounts.items() if _holds(rule.rule, facts, moment)]
+
+
+def _explain_account(rule: AnyAccount, person: PersonFacts, moment: Moment) -> dict[str, Any]:
+    """Explain by an account that satisfies the rule, else by the first; without any as written."""
+    written = dict(rule.origin.document)
+    accounts = _accounts_of(person, moment.now)
+    found = _accounts_that_satisfy(rule, person, moment)
+    shown = next(iter(found or accounts), None)
+    part = written.get("account") if shown is None else None
+    if shown is not None:
+        part = _explained(rule.rule, accounts[shown], moment)
+    return {
+        **written, "account": part, "account_id": shown, "holds": bool(found), "value": found,
+    }  # fmt: skip
 
 
 def _compared(value: object, comparison: Comparison, moment: Moment) -> Verdict:

@@ -51,7 +51,13 @@ told AS (
     UNION ALL SELECT m.profile_no, 'time', 3
                 FROM core.orders o JOIN core.node_profiles m
                   ON m.node_id = o.node_id AND o.placed_at >= m.since AND o.placed_at < m.until
-               WHERE o.placed_at > $since AND o.placed_at <= $now)
+               WHERE o.placed_at > $since AND o.placed_at <= $now
+    UNION ALL SELECT np.profile_no, 'time', 3
+                FROM core.account_members m JOIN core.node_profiles np ON np.node_id = m.node_id
+               WHERE m."at" > $since AND m."at" <= $now
+                  OR EXISTS (FROM core.account_facts f
+                              WHERE f.account_no = m.account_no
+                                AND f."at" > $since AND f."at" <= $now))
 SELECT profile_no, arg_min(cause, rank) AS cause FROM told
  WHERE profile_no IS NOT NULL GROUP BY profile_no
 """

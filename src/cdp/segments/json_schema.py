@@ -46,6 +46,7 @@ def rule_schema() -> Schema:
         "$ref": "#/$defs/rule",
         "$defs": {
             "rule": {"oneOf": _forms()},
+            "account_rule": {"oneOf": _combinations({"$ref": "#/$defs/account_rule"})},
             "window": {"oneOf": _windows()},
             "comparison": {"oneOf": _comparisons(_SCALAR)},
             "order_comparison": {"oneOf": _comparisons({"anyOf": [_SCALAR, _MONEY]})},
@@ -118,15 +119,12 @@ def _windows() -> list[Schema]:
 
 
 def _forms() -> list[Schema]:
-    rules = {"type": "array", "items": _RULE}
     count = {"$ref": "#/$defs/count"}
     events = {"event": _TEXT, **_where("condition"), "within": _WITHIN}
     orders = {"orders": _object(_where("order_condition"), ()), "within": _WITHIN}
     return [
-        _object({"all": rules}, ("all",)),
-        _object({"any": rules}, ("any",)),
-        _object({"not": _RULE}, ("not",)),
-        _compared({"trait": _TEXT}),
+        *_combinations(_RULE),
+        _object({"account": {"$ref": "#/$defs/account_rule"}}, ("account",)),
         _compared({"identifier": _TEXT}),
         _compared({"tag": _TEXT}),
         _object({"segment": _TEXT}, ("segment",)),
@@ -136,6 +134,17 @@ def _forms() -> list[Schema]:
         _object({**orders, "count": count}, ("orders",)),
         _figure(orders, "orders", "order_comparison", {"oneOf": _order_aggregates()}),
         _object({"sequence": _steps(), "within": _WITHIN}, ("sequence",)),
+    ]
+
+
+def _combinations(rule: Schema) -> list[Schema]:
+    """Return what can be asked of a profile and of an account alike; ``rule`` is what nests."""
+    rules = {"type": "array", "items": rule}
+    return [
+        _object({"all": rules}, ("all",)),
+        _object({"any": rules}, ("any",)),
+        _object({"not": rule}, ("not",)),
+        _compared({"trait": _TEXT}),
     ]
 
 

@@ -34,6 +34,7 @@ from cdp.segments.rules import (
     ELAPSED_FUNCTIONS,
     FUNCTIONS,
     AllOf,
+    AnyAccount,
     AnyOf,
     Condition,
     Consent,
@@ -59,7 +60,8 @@ FORMS = (
     "all", "any", "not", "trait", "identifier", "tag", "segment", "event", "orders",
     "sequence", "account", "consent",
 )  # fmt: skip
-NOT_YET_SERVED = frozenset({"account"})
+ACCOUNT_FORMS = ("all", "any", "not", "trait")
+"""What can be asked of an account."""
 DEEPEST = 32
 LARGEST_BYTES = 1024 * 1024
 
@@ -132,7 +134,9 @@ class _Parser:
     def __init__(self, context: ParseContext) -> None:
         self._context = context
 
-    def rule(self, document: object, pointer: str, depth: int) -> Rule:
+    def rule(
+        self, document: object, pointer: str, depth: int, allowed: Collection[str] = FORMS
+    ) -> Rule:
         if depth > DEEPEST:
             raise mistake("rule_too_deep", f"rules nest up to {DEEPEST} deep", pointer)
         node = read_object(document, pointer, "a rule")
@@ -144,25 +148,38 @@ class _Parser:
         if not forms:
             raise mistake("unknown_form", f"a rule is one of {', '.join(FORMS)}", pointer)
         form = forms[0]
-        if form in NOT_YET_SERVED:
-            raise mistake(
-                "not_yet_served", f"'{form}' rules are not yet served", below(pointer, form)
-            )
+        if form not in allowed:
+            message = f"inside 'account' a rule is one of {', '.join(allowed)}"
+            raise mistake("unknown_form", message, pointer)
         if form in ("all", "any", "not"):
-            return self._combination(node, form, pointer, depth)
+            return self._combination(node, form, pointer, depth, allowed)
+        if form == "account":
+            return self._account(node, pointer, depth)
         leaf: Callable[[Mapping[str, Any], str], Rule] = getattr(self, f"_{form}")
         return leaf(node, pointer)
 
+    def _account(self, node: Mapping[str, Any], pointer: str, depth: int) -> AnyAccount:
+        require_keys(node, pointer, ("account",))
+        where = below(pointer, "account")
+        rule = self.rule(node["account"], where, depth + 1, ACCOUNT_FORMS)
+        return AnyAccount(rule, Origin(pointer, node))
+
     def _combination(
-        self, node: Mapping[str, Any], form: str, pointer: str, depth: int
+        self,
+        node: Mapping[str, Any],
+        form: str,
+        pointer: str,
+        depth: int,
+        allowed: Collection[str],
     ) -> AllOf | AnyOf | Not:
         require_keys(node, pointer, (form,))
         origin, where = Origin(pointer, node), below(pointer, form)
         if form == "not":
-            return Not(self.rule(node["not"], where, depth + 1), origin)
+            return Not(self.rule(node["not"], where, depth + 1, allowed), origin)
         items = read_list(node[form], where, f"'{form}'")
         rules = tuple(
-            self.rule(item, below(where, index), depth + 1) for index, item in enumerate(items)
+            self.rule(item, below(where, index), depth + 1, allowed)
+            for index, item in enumerate(items)
         )
         return AllOf(rules, origin) if form == "all" else AnyOf(rules, origin)
 

@@ -10,7 +10,14 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from cdp.segments.evaluate import ConsentFact, EventFact, OrderFact, PersonFacts, TraitFact
+from cdp.segments.evaluate import (
+    ConsentFact,
+    EventFact,
+    MembershipFact,
+    OrderFact,
+    PersonFacts,
+    TraitFact,
+)
 from cdp.segments.evaluate_orders import make_order_fact
 
 
@@ -42,6 +49,14 @@ _LINES = """SELECT l.order_no, l.sku, l.name, l.category, l.quantity, l.price, l
               JOIN core.node_profiles np
                 ON np.node_id = o.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
              WHERE np.profile_no = $profile_no ORDER BY l.order_no, l.position"""
+_MEMBERSHIPS = f"""SELECT a.account_id, f.value::VARCHAR = 'true' AS is_member, f."at",
+                          f.message_id, f.source_number, f.node_id
+                     FROM core.accounts a, {_OWNED.format(table="account_members")}
+                      AND f.account_no = a.account_no AND f.fact = 'member'"""
+_ACCOUNT_TRAITS = """SELECT a.account_id, f.name, f.value::VARCHAR AS value, f."at", f.message_id,
+                            f.source_number
+                       FROM core.account_facts f JOIN core.accounts a USING (account_no)
+                      WHERE f.kind = 'trait' AND list_contains($accounts, a.account_id)"""
 _IDENTIFIERS = """SELECT n.type, n.value
                     FROM core.nodes n JOIN core.node_profiles np USING (node_id)
                    WHERE np.profile_no = $profile_no AND np.until = 'infinity'
@@ -63,17 +78,9 @@ def read_person_facts(reader: Reader, profile_no: int) -> PersonFacts:
     for row in rows(_IDENTIFIERS):
         identifiers[row["type"]].append(row["value"])
     joined: list[datetime | None] = [row["joined_at"] for row in rows(_JOINED)]
+    memberships = [MembershipFact(*row.values()) for row in rows(_MEMBERSHIPS)]
     return PersonFacts(
-        traits=[
-            TraitFact(
-                row["name"],
-                json.loads(row["value"]),
-                row["at"],
-                row["message_id"],
-                row["source_number"],
-            )
-            for row in rows(_TRAITS)
-        ],
+        traits=[_read_trait(row) for row in rows(_TRAITS)],
         identifiers=identifiers,
         consents=[ConsentFact(*row.values()) for row in rows(_CONSENTS)],
         events=[
@@ -90,7 +97,22 @@ def read_person_facts(reader: Reader, profile_no: int) -> PersonFacts:
         tags={row["key"]: json.loads(row["value"]) for row in rows(_TAGS)},
         segments=frozenset(row["segment"] for row in rows(_SEGMENTS)),
         joined_at=joined[0] if joined else None,
+        memberships=memberships,
+        accounts=_read_accounts(reader, {fact.account_id for fact in memberships}),
     )
+
+
+def _read_trait(row: Mapping[str, Any]) -> TraitFact:
+    value = json.loads(row["value"])
+    return TraitFact(row["name"], value, row["at"], row["message_id"], row["source_number"])
+
+
+def _read_accounts(reader: Reader, account_ids: set[str]) -> dict[str, list[TraitFact]]:
+    traits: dict[str, list[TraitFact]] = {account_id: [] for account_id in account_ids}
+    if traits:
+        for row in reader.read(_ACCOUNT_TRAITS, {"accounts": sorted(traits)}).to_pylist():
+            traits[row["account_id"]].append(_read_trait(row))
+    return traits
 
 
 def _read_orders(orders: list[dict[str, Any]], lines: list[dict[str, Any]]) -> list[OrderFact]:

@@ -194,6 +194,15 @@ class Consent:
     origin: Origin = field(default=NOWHERE, compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class AnyAccount:
+    """Any of the profile's accounts satisfies the rule, whose traits are the account's."""
+
+    rule: Rule
+    """Of ``AllOf``, ``AnyOf``, ``Not`` and ``Trait`` only."""
+    origin: Origin = field(default=NOWHERE, compare=False, repr=False)
+
+
 class Condition(NamedTuple):
     """One condition of a ``where``: a property path and its comparison."""
 
@@ -269,12 +278,15 @@ class Sequence:
 
 Rule = (
     AllOf | AnyOf | Not | Trait | HasIdentifier | Tag | InSegment | Consent
-    | EventCount | EventFigure | Sequence
+    | AnyAccount | EventCount | EventFigure | Sequence
 )  # fmt: skip
 
 
 def children(rule: Rule) -> tuple[Rule, ...]:
-    """Return the rules directly below ``rule``; none for a leaf."""
+    """Return the rules directly below ``rule``; none for a leaf.
+
+    What is asked of an account is not asked of the profile, so ``AnyAccount`` is a leaf.
+    """
     match rule:
         case AllOf(rules=rules) | AnyOf(rules=rules):
             return rules
