@@ -16,6 +16,8 @@ from cdp.access import routes as access_routes
 from cdp.access.guard import Guard, read_requirements
 from cdp.errors import SetupError
 from cdp.ingest.asgi import IngestApp
+from cdp.ingest.door import Door
+from cdp.ingest.hooks_asgi import HooksApp
 from cdp.openapi import install_openapi
 from cdp.record_kinds import list_record_kinds
 from cdp.runtime import example_routes, health, metrics, status
@@ -46,8 +48,16 @@ def build_app(settings: Settings, roles: frozenset[str]) -> Serving:
     writer = services.writer if "ingest" in roles else None
     kinds = list_record_kinds(settings.currency)
     plan = services.plan
+    hooks = HooksApp(
+        services.sources,
+        writer,
+        Door(services.log, settings, kinds, plan.find_check),
+        settings,
+        api,
+        services.metrics.count_refusal,
+    )
     door = IngestApp(
-        services.sources, writer, settings, api, kinds, plan.find_check, plan.list_tracked
+        services.sources, writer, settings, hooks, kinds, plan.find_check, plan.list_tracked
     )
     return Serving(door, services)
 
@@ -142,13 +152,13 @@ def _make_import_routes(services: Services, runner: ImportRunner) -> APIRouter:
 
 
 def _make_replayer(services: Services) -> Replayer:
-    from cdp.ingest.door import Door
+    from cdp.ingest.hook_replay import read_delivery
     from cdp.ingest.replay_store import Replayer
 
     kinds = list_record_kinds(services.settings.currency)
     door = Door(services.log, services.settings, kinds, services.plan.find_check)
     names = ["events", *(kind.list_name for kind in kinds)]
-    return Replayer(door, names, services.sources.by_id)
+    return Replayer(door, names, services.sources.by_id, {"hooks": read_delivery})
 
 
 def _make_segments(services: Services, analytics: Analytics) -> Segments:

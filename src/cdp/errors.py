@@ -5,6 +5,7 @@
     ├── Unauthorized     401     no or unknown key or token
     ├── Forbidden        403     the token lacks a scope
     ├── NotFound         404
+    ├── MethodNotAllowed 405
     ├── Conflict         409
     ├── TooLarge         413
     ├── Unprocessable    422     readable, but wrong at ``details.path``
@@ -60,6 +61,10 @@ class Forbidden(CdpError):
 
 class NotFound(CdpError):
     status = 404
+
+
+class MethodNotAllowed(CdpError):
+    status = 405
 
 
 class Conflict(CdpError):

@@ -9,15 +9,18 @@ understood or kept as refused: shops give up hooks that are refused again and ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Callable, Sequence
 
-from starlette.types import Receive, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdp import receipts
-from cdp.errors import Forbidden, NotFound, Unauthorized
-from cdp.ingest.answers import Answer, answer_json
-from cdp.ingest.body import BodyReader, inflate
+from cdp.errors import CdpError, Forbidden, MethodNotAllowed, NotFound, Unauthorized
+from cdp.ingest.answers import Answer, answer_json, answer_refused
+from cdp.ingest.body import BodyReader, ClientLeft, inflate
 from cdp.ingest.cors import find_header
+from cdp.ingest.cors_app import send_answer
 from cdp.ingest.door import Door, write_rejected, write_request
 from cdp.ingest.hook_lines import JudgedDelivery, judge_delivery
 from cdp.ingest.hooks.delivery import Delivery
@@ -28,6 +31,8 @@ from cdp.ingest.packing import Offsets, PackingWriter, RequestLog
 from cdp.ingest.parse import Judged
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.model import Source
+from cdp.runtime.clock import format_time, now
+from cdp.settings import Settings
 
 PREFIX = "/v1/hooks/"
 TEMPLATE = "/v1/hooks/{source_id}"
@@ -35,63 +40,88 @@ TEMPLATE = "/v1/hooks/{source_id}"
 _NOTHING = JudgedDelivery({}, Judged())
 
 
-class HookTaker:
-    """Takes deliveries for the sources that are set up for them. For one event loop."""
+class HooksApp:
+    """Serves the hooks and passes on the rest. For one event loop.
+
+    Without a ``writer`` (a process without the role) hooks are the fallback's as well.
+    """
 
     def __init__(
         self,
         directory: SourceDirectory,
+        writer: PackingWriter | None,
         door: Door,
-        bodies: BodyReader,
-        max_request_bytes: int,
+        settings: Settings,
+        fallback: ASGIApp,
+        on_refused: Callable[[str], None] = lambda code: None,
     ) -> None:
+        """``on_refused`` gets the code of every error that is answered."""
         self._directory = directory
+        self._writer = writer
         self._door = door
-        self._bodies = bodies
-        self._max_request_bytes = max_request_bytes
+        self._fallback = fallback
+        self._on_refused = on_refused
+        self._max_request_bytes = settings.max_request_bytes
+        self._bodies = BodyReader(
+            settings.max_request_bytes, settings.body_seconds, settings.max_buffered_bytes
+        )
+        self._prefix = f"hook_{os.urandom(5).hex()}"
+        self._numbers = itertools.count()
 
-    async def take(
-        self,
-        scope: Scope,
-        receive: Receive,
-        writer: PackingWriter,
-        request_id: str,
-        received_at: str,
-    ) -> tuple[Answer, JudgedDelivery | None]:
-        """Answer a delivery, and say what came of it; ``None`` for a shop's trial.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        source_id = path.removeprefix(PREFIX)
+        writer = self._writer
+        if writer is None or not path.startswith(PREFIX) or not source_id or "/" in source_id:
+            await self._fallback(scope, receive, send)
+            return
+        scope["cdp.route"] = TEMPLATE
+        try:
+            if scope["method"] == "POST":
+                answer = await self._take(source_id, scope, receive, writer)
+            else:
+                error = MethodNotAllowed("method_not_allowed", "this path takes POST")
+                answer = answer_refused(error, (b"allow", b"POST"))
+        except CdpError as error:
+            self._on_refused(error.code)
+            answer = answer_refused(error)
+        except ClientLeft:
+            return
+        await send_answer(send, answer, with_body=scope["method"] != "HEAD")
 
-        Raises ``NotFound``, ``Forbidden`` before the body is read, ``Unauthorized`` for a wrong
-        signature, and ``Unavailable`` when the log does not take it.
-        """
-        source = self._find_source(scope["path"].removeprefix(PREFIX))
+    async def _take(
+        self, source_id: str, scope: Scope, receive: Receive, writer: PackingWriter
+    ) -> Answer:
+        source = self._find_source(source_id)
         headers = scope["headers"]
         length = find_header(headers, b"content-length")
-        raw = await self._bodies.read(receive, length, source.source_id)
-        delivery = Delivery(
-            {name.decode("latin-1"): value.decode("latin-1") for name, value in headers},
-            raw,
-            received_at,
-        )
+        body = await self._bodies.read(receive, length, source.source_id)
+        received_at = format_time(now())
+        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        delivery = Delivery(named, body, received_at)
         preset = source.settings["preset"]
         if preset == "woocommerce" and is_trial(delivery):
-            return _answer(preset, _NOTHING, writer, {}), None
+            return _answer(preset, _NOTHING, writer, {})
         if not is_signed(delivery, source.settings):
             raise Unauthorized(
                 "bad_signature",
                 "the signature is not that of this body with the source's secret",
             )
         encoding = find_header(headers, b"content-encoding")
-        delivery = delivery._replace(body=inflate(raw, encoding, self._max_request_bytes))
+        delivery = delivery._replace(body=inflate(body, encoding, self._max_request_bytes))
         # A mapping may take some tenths of a second, in which others wait for this loop.
         if preset == "custom":
             judged = await asyncio.to_thread(self._judge, source, delivery)
         else:
             judged = self._judge(source, delivery)
         requests = write_delivery(
-            source, judged, request_id, received_at, partitions=writer.partitions
+            source,
+            judged,
+            f"{self._prefix}_{next(self._numbers)}",
+            received_at,
+            partitions=writer.partitions,
         )
-        offsets = await _append(writer, requests)
-        return _answer(preset, judged, writer, offsets), judged
+        return _answer(preset, judged, writer, await _append(writer, requests))
 
     def _judge(self, source: Source, delivery: Delivery) -> JudgedDelivery:
         return judge_delivery(source, delivery, self._door.judge, self._door.partitions)
