@@ -75,8 +75,11 @@ def open_batch(body: bytes) -> Opened:
         opened = _open_leniently(body)
     else:
         opened = Opened(found.batch, found.write_key, found.sent_at)
-        opened.heads = read_heads(found.batch)
-        opened.is_plain = None not in opened.heads and b"\n" not in body
+        try:
+            opened.heads = list(map(decode_typed_head, found.batch))
+            opened.is_plain = b"\n" not in body
+        except UNREADABLE:
+            opened.heads = read_heads(found.batch)
         if found.context is not UNSET or found.integrations is not UNSET:
             _add_shared(opened, _without_batch(body))
     if not opened.items:

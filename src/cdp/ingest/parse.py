@@ -105,7 +105,7 @@ def _take_all(
         # What is no text at all ends this by its type.
         primaries: list[Any] = [head.user_id or head.anonymous_id for head in opened.heads]  # type: ignore[union-attr]
         hashes = list(map(crc32, map(str.encode, primaries)))
-    except TypeError:
+    except (TypeError, UnicodeEncodeError):
         return None
     if not all(primaries) or any(map(str.isspace, primaries)):
         return None
