@@ -60,6 +60,9 @@ def claims_of(event: dict[str, Any]) -> set[tuple[str, str]]:
         ({"type": "alias", "userId": "new", "previousId": 7},
          {("user_id", "new"), ("anonymous_id", "7")}),
         ({"type": "track", "userId": "u", "previousId": "x"}, {("user_id", "u")}),
+        # analytics-next, of somebody whom it knows already.
+        ({"type": "alias", "userId": "u", "previousId": "u", "anonymousId": "a"},
+         {("user_id", "u"), ("anonymous_id", "a")}),
         ({"type": "identify", "userId": "u", "traits": {"email": "A@b.example", "phone": 138}},
          {("user_id", "u"), ("email", "A@b.example"), ("phone", "138")}),
         # rudder-js repeats the visitor's traits on every call.

@@ -185,7 +185,8 @@ def _list_claims(
         claims.append(("user_id", wire.user_id))
     if wire.anonymous_id is not None:
         claims.append(("anonymous_id", wire.anonymous_id))
-    if wire.previous_id is not None and wire.type == "alias":
+    # analytics-next, asked for an alias of somebody it knows, writes the stored user id twice.
+    if wire.previous_id not in (None, wire.user_id) and wire.type == "alias":
         claims.append(("anonymous_id", wire.previous_id))
     if personal:
         claims += [(name, personal[name]) for name in ("email", "phone") if name in personal]
