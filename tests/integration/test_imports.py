@@ -173,11 +173,11 @@ def test_a_repeated_import_leaves_orders_as_a_later_correction_made_them(desk: I
 
 def test_accounts_are_imported_with_members_from_several_rows(desk: ImportDesk) -> None:
     content = (
-        "account_id,traits.name,members.identifiers.email,members.role\n"
-        "acme,Acme,ann@example.com,buyer\n"
-        "acme,Acme,bob@example.com,owner\n"
-        "other,Other,,\n"
-    ).encode()
+        b"account_id,traits.name,members.identifiers.email,members.role\n"
+        b"acme,Acme,ann@example.com,buyer\n"
+        b"acme,Acme,bob@example.com,owner\n"
+        b"other,Other,,\n"
+    )
 
     done = desk.import_file(content, "accounts")
 

@@ -12,16 +12,20 @@ import typer
 
 from cdp import __version__
 from cdp.cli import (
+    account_commands,
     demo_commands,
     identity_commands,
+    import_commands,
     profile_commands,
     rebuild_commands,
+    rejected_commands,
     run_commands,
     segment_commands,
     source_commands,
     state_commands,
     tag_commands,
     token_commands,
+    watch_commands,
 )
 from cdp.cli.client import ApiRefused
 from cdp.errors import SetupError
@@ -54,9 +58,13 @@ def _options(
 run_commands.register(app)
 state_commands.register(app)
 demo_commands.register(app)
+import_commands.register(app)
+watch_commands.register(source_commands.app)
 app.add_typer(source_commands.app, name="source")
+app.add_typer(rejected_commands.app, name="rejected")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
+app.add_typer(account_commands.app, name="account")
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(segment_commands.app, name="segment")
 app.add_typer(tag_commands.app, name="tag")

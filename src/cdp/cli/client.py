@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import typer
 
+from cdp.cli.form import FormBody, SupportsRead
 from cdp.errors import SetupError
 from cdp.runtime.credentials import FILE_NAME, read_credentials
 from cdp.settings import Settings, read_settings
@@ -84,6 +86,52 @@ class ApiClient:
             ) from error
         except httpx.HTTPError as error:
             raise SetupError(f"{self.url} did not finish its answer ({error})") from error
+
+    def post_form(
+        self,
+        path: str,
+        fields: Mapping[str, str],
+        file: tuple[str, SupportsRead] | None = None,
+        size: int = 0,
+    ) -> dict[str, Any]:
+        """Post a form, its fields first; return the decoded answer.
+
+        ``file`` is a name and what gives its ``size`` bytes, which are sent as they are read.
+        Raises ``ApiRefused`` for an error answer and ``SetupError`` when nobody answers.
+        """
+        form = FormBody(fields, file, size)
+        try:
+            response = self._http.post(path, content=form.parts(), headers=form.headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise SetupError(
+                f"no server answers at {self.url}; start it with `cdp up`, or set CDP_URL"
+            ) from error
+        except httpx.HTTPError as error:
+            raise SetupError(f"{self.url} broke the upload off ({error}); run it again") from error
+        raise_for_refusal(response)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    @contextmanager
+    def stream(self, path: str) -> Iterator[Iterator[str]]:
+        """Give the lines of an answer that goes on until one side ends it.
+
+        Raises ``ApiRefused`` for an error answer and ``SetupError`` when nobody answers.
+        """
+        # The server says every ten seconds that it is still there.
+        timeout = httpx.Timeout(60, connect=10)
+        try:
+            with self._http.stream("GET", path, timeout=timeout) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise_for_refusal(response)
+                yield response.iter_lines()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise SetupError(
+                f"no server answers at {self.url}; start it with `cdp up`, or set CDP_URL"
+            ) from error
+        except httpx.HTTPError as error:
+            raise SetupError(f"{self.url} broke off its answer ({error})") from error
 
     def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Yield every row of a paged list."""
