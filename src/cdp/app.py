@@ -57,7 +57,15 @@ def build_app(settings: Settings, roles: frozenset[str]) -> Serving:
         services.metrics.count_refusal,
     )
     door = IngestApp(
-        services.sources, writer, settings, hooks, kinds, plan.find_check, plan.list_tracked
+        services.sources,
+        writer,
+        settings,
+        api,
+        kinds,
+        plan.find_check,
+        plan.list_tracked,
+        gate=services.gate,
+        on_refused=services.metrics.count_refusal,
     )
     return Serving(door, services)
 

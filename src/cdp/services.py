@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from cdp.access.token_directory import TokenDirectory
 from cdp.current_rules import CurrentRules
 from cdp.errors import SetupError
+from cdp.ingest.lag_gate import LagGate
 from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
+from cdp.lag_watch import LagWatch
 from cdp.log.open import open_log
 from cdp.log.port import Log, LogUnavailable
 from cdp.plan.plan_book import PlanBook, PlanCollector
@@ -70,6 +72,7 @@ class Services:
     tokens: TokenDirectory
     sources: SourceDirectory
     writer: PackingWriter
+    gate: LagGate
     rules: CurrentRules
     plan: PlanBook
     progress: Progress
@@ -90,6 +93,9 @@ class Services:
         self._open.callback(self.plan.close)
         if "ingest" in self.roles:
             self._open.push_async_callback(self.writer.close)
+            watch = LagWatch(self.database, self.log, self.gate)
+            watch.start()
+            self._open.callback(watch.close)
         if self.analytics is not None:
             self.analytics.follower.start()
             self._open.callback(self.analytics.close)
@@ -124,7 +130,10 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         log=log,
         tokens=TokenDirectory(database),
         sources=SourceDirectory(database),
-        writer=PackingWriter(log, settings.linger_ms),
+        writer=PackingWriter(
+            log, settings.linger_ms, max_buffered_bytes=settings.max_buffered_bytes
+        ),
+        gate=LagGate(settings.max_lag_records),
         rules=rules,
         plan=PlanBook(database),
         progress=_make_progress(database, analytics),
@@ -134,6 +143,10 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         services.imports = open_imports(services)
         services.live = make_live(services)
     services.metrics.registry.register(PlanCollector(services.plan))
+    if "ingest" in roles:
+        services.metrics.watch_ingest(
+            lambda: services.writer.buffered_bytes, lambda: services.gate.retry_after > 0
+        )
     services.metrics.watch(database, log, analytics.engine if analytics else None)
     return services
 

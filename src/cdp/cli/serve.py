@@ -20,6 +20,7 @@ from cdp.preflight import (
     require_log,
     require_schema,
 )
+from cdp.runtime.bounded_http import bound_http
 from cdp.runtime.credentials import Credentials
 from cdp.runtime.embedded_postgres import EmbeddedPostgres
 from cdp.runtime.logs import configure_logs
@@ -64,7 +65,12 @@ def run_server(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=bound_http(
+            max_connections=settings.max_connections,
+            max_header_bytes=settings.max_header_bytes,
+            header_seconds=settings.header_seconds,
+            leftover_seconds=settings.body_seconds,
+        ),
         lifespan="on",
         access_log=False,
         log_config=None,
