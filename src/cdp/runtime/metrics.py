@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.responses import PlainTextResponse
 
 from cdp.access.guard import public
 from cdp.log.port import Log
@@ -174,7 +175,7 @@ def create_router(metrics: Metrics) -> APIRouter:
     """Return the route that Prometheus scrapes; anybody may ask."""
     router = APIRouter(tags=["health"], dependencies=[Depends(public)])
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     def get_metrics() -> Response:
         """Show the metrics in Prometheus' text format."""
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
