@@ -14,6 +14,7 @@ from cdp.runtime.clock import now
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
 from cdp.storage.ledger_packing import pack_ledger
+from cdp.storage.outcomes_store import drop_refused_before
 from cdp.storage.positions import read_positions
 
 _LOOK_SECONDS = 60
@@ -27,6 +28,16 @@ def drop_old_days(settings: Settings, database: Database, log: Log, stop: thread
             with database.transaction() as connection:
                 done = read_positions(driver(connection), log.name)
             log.drop_before(now() - timedelta(days=settings.log_retention_days), done)
+        stop.wait(_HOUR)
+
+
+def drop_old_refusals(settings: Settings, database: Database, stop: threading.Event) -> None:
+    """Once an hour until ``stop`` is set, forget refused events that are past retention."""
+    while not stop.is_set():
+        with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
+            before = now() - timedelta(days=settings.rejected_days)
+            while drop_refused_before(database, before) and not stop.is_set():
+                pass
         stop.wait(_HOUR)
 
 

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     log_partitions: int = Field(8, ge=1, le=1024, description="Partitions of a newly made log.")
     log_retention_days: int = Field(7, ge=1, description="Days that the embedded log keeps.")
     dedup_days: int = Field(7, ge=7, description="Days in which a repeated message is a duplicate.")
+    rejected_days: int = Field(30, ge=1, description="Days that refused events are kept.")
 
     linger_ms: float = Field(3.0, ge=0, description="How long requests wait to be packed together.")
     max_request_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="Inflated body.")

@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from cdp.batch import Batch
-from cdp.housekeeping import drop_old_days, keep_ledger_small
+from cdp.housekeeping import drop_old_days, drop_old_refusals, keep_ledger_small
 from cdp.identity.apply_rules_store import apply_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
@@ -274,6 +274,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         _log.info("worker_started", worker=worker.worker_id, log=log.name)
         for target, args in (
             (drop_old_days, (settings, database, log, stop)),
+            (drop_old_refusals, (settings, database, stop)),
             (keep_ledger_small, (settings, database, stop)),
             (_follow_rules, (database, identity, stop)),
         ):

@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.support.accounting import check_accounting
+
 START_SECONDS = 90
 
 
@@ -37,6 +39,12 @@ class Program:
     port: int
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    checks_accounting: bool = True
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
 
     @property
     def url(self) -> str:
@@ -156,11 +164,18 @@ class Program:
 
 @contextlib.contextmanager
 def run_program(folder: Path, environment: dict[str, str] | None = None) -> Iterator[Program]:
-    """``cdp up`` in ``folder``; ended, with everything it started, when the block ends."""
+    """``cdp up`` in ``folder``; ended, with everything it started, when the block ends.
+
+    If it still runs then, the accounts of all its sources must balance, unless the block says by
+    ``checks_accounting`` that it broke them on purpose.
+    """
     program = Program(folder / "data", find_free_port(), environment or {})
     program.start()
     try:
         yield program
+        if program.checks_accounting and program.is_running:
+            with program.client() as client:
+                check_accounting(client)
     finally:
         if program.process is not None and program.process.poll() is None:
             try:

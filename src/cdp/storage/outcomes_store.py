@@ -18,7 +18,7 @@ from psycopg.types.json import Json
 
 from cdp.log.port import Record
 from cdp.model import RejectedEvent
-from cdp.storage.database import Driver
+from cdp.storage.database import Database, Driver, driver
 
 Outcome = Literal["received", "stored", "duplicate", "rejected"]
 OutcomeKey = tuple[str, datetime, Outcome]
@@ -122,3 +122,19 @@ def write_dead_letters(connection: Driver, log: str, letters: Iterable[tuple[Rec
                 record.value,
             ),
         )
+
+
+def drop_refused_before(database: Database, before: datetime, *, limit: int = 5000) -> int:
+    """Forget refused events received before ``before``, at most ``limit``; return how many.
+
+    Dead letters go with them once somebody has resolved them.
+    """
+    with database.transaction() as connection:
+        tx = driver(connection)
+        tx.execute("DELETE FROM dead_letters WHERE resolved_at < %s", (before,))
+        return tx.execute(
+            """DELETE FROM rejected WHERE rejected_id IN (
+                   SELECT rejected_id FROM rejected WHERE received_at < %s
+                    ORDER BY received_at LIMIT %s FOR UPDATE SKIP LOCKED)""",
+            (before, limit),
+        ).rowcount
