@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import httpx
 import pytest
 
 from cdp.storage.database import driver
+from tests.support.ingest_server import wait_until
 from tests.support.odd_input import CASES, RECEIPT, Case
 from tests.support.postgres import PostgresServer
 from tests.support.small_stack import Sender, SmallStack, run_stack
@@ -273,3 +276,49 @@ def _append_again(stack: SmallStack, sender: Sender) -> None:
                 WHERE h.partition = r.partition""",
             (sender.source_id,),
         )
+
+
+# ── A full disk ─────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def full_disk(stack: SmallStack, table: str) -> Iterator[None]:
+    """Let Postgres answer writes to ``table`` as it does when it cannot extend a file."""
+    with stack.database.transaction() as connection:
+        connection.exec_driver_sql(
+            f"""CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+                CREATE TRIGGER refuse BEFORE INSERT ON {table}
+                   FOR EACH ROW EXECUTE FUNCTION refuse_{table}()"""
+        )
+    try:
+        yield
+    finally:
+        with stack.database.transaction() as connection:
+            connection.exec_driver_sql(f"DROP FUNCTION refuse_{table} CASCADE")
+
+
+def test_a_log_without_room_takes_nothing_and_says_when_to_come_back(stack: SmallStack) -> None:
+    sender = stack.add_source()
+    with httpx.Client(base_url=stack.url, timeout=20) as client:
+        with full_disk(stack, "log_records"):
+            for _ in range(2):
+                answer = _post(client, sender, GOOD)
+                assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
+                assert int(answer.headers["retry-after"]) >= 5
+        assert _post(client, sender, GOOD).json()["accepted"] == 1
+    account = stack.wait_for(sender, 1)
+    assert (account.received, account.stored) == (1, 1)
+
+
+def test_a_worker_without_room_waits_and_then_goes_on_with_every_event(stack: SmallStack) -> None:
+    sender = stack.add_source()
+    with httpx.Client(base_url=stack.url, timeout=20) as client:
+        with full_disk(stack, "events"):
+            assert _post(client, sender, GOOD).json()["accepted"] == 1
+            wait_until(lambda: stack.read_account(sender).in_flight == 1)
+            threading.Event().wait(0.6)
+            assert stack.read_account(sender).in_flight == 1
+        assert stack.wait_for(sender, 1).stored == 1
+    with stack.database.transaction() as connection:
+        assert driver(connection).execute("SELECT count(*) FROM dead_letters").fetchone() == (0,)
