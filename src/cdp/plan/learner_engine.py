@@ -42,6 +42,8 @@ _log = get_logger(__name__)
 MOST_EVENTS = 100_000
 """Events in a step, unless one batch alone has more."""
 _MOST_BATCHES = 4_096
+# Taking properties apart is what costs: of a large stretch, some stand for all.
+_MOST_READ = 10_000
 _MOST_SHAPES = 1_000
 _MOST_SAMPLES = 60
 _SAMPLES_PER_SHAPE = 4
@@ -50,7 +52,8 @@ _SHORTEST_PAUSE = 1.0
 _REST = 9.0
 
 _UNTIL = """
-SELECT coalesce(max(seq) FILTER (running <= $most), min(seq)) AS until, max(seq) AS newest
+SELECT coalesce(max(seq) FILTER (running <= $most), min(seq)) AS until, max(seq) AS newest,
+       least(max(running), $most) AS events
   FROM (SELECT seq, sum(count(*)) OVER (ORDER BY seq) AS running
           FROM core.events WHERE seq > $after AND seq <= $last GROUP BY seq)
 """
@@ -59,19 +62,24 @@ _KEY = (
     "coalesce(source_id, '') AS source_id, type,"
     " CASE WHEN type = 'track' THEN coalesce(event, '') ELSE '' END AS event"
 )
-# The plan's mark is looked for as text first, which costs next to nothing.
-_FINDING = """count(*) FILTER (CASE WHEN contains(context::VARCHAR, '"plan":{')
-    THEN list_contains(json_extract_string(context, '$.cdp.flags[*]'), '%(reason)s')
-    ELSE false END) AS "%(reason)s\""""
-_FINDINGS = ", ".join(_FINDING % {"reason": reason} for reason in REASONS)
+# Marks are rare, and looked for as text first, which costs next to nothing.
+_FLAGS = """CASE WHEN contains(context::VARCHAR, 'plan_violation')
+          OR contains(context::VARCHAR, 'unplanned_')
+     THEN json_extract_string(context, '$.cdp.flags[*]') END"""
+_FINDINGS = ", ".join(
+    f"count(*) FILTER (list_contains(flags, '{reason}')) AS {reason}" for reason in REASONS
+)
 _TOTALS = f"""
-SELECT {_KEY}, count(*) AS events, min("at") AS first_seen, max("at") AS last_seen, {_FINDINGS}
-{_STRETCH} GROUP BY 1, 2, 3 ORDER BY events DESC
+SELECT source_id, type, event, count(*) AS events, min("at") AS first_seen,
+       max("at") AS last_seen, {_FINDINGS}
+  FROM (SELECT {_KEY}, "at", {_FLAGS} AS flags {_STRETCH})
+ GROUP BY 1, 2, 3 ORDER BY events DESC
 """
 _SHAPES = f"""
 SELECT {_KEY}, json_keys(properties) AS names, json_type(properties, '$.*') AS types,
        count(*) AS events, min({{'seq': seq, 'ordinal': ordinal}}, {_SAMPLES_PER_SHAPE}) AS places
-{_STRETCH} GROUP BY 1, 2, 3, 4, 5 ORDER BY events DESC LIMIT {_MOST_SHAPES}
+{_STRETCH} AND (seq + ordinal) % $stride = 0
+ GROUP BY 1, 2, 3, 4, 5 ORDER BY events DESC LIMIT {_MOST_SHAPES}
 """
 
 
@@ -81,6 +89,8 @@ class _Stretch(NamedTuple):
     after: int
     until: int
     is_last: bool
+    stride: int
+    """Properties are counted in one of so many events."""
 
 
 class Learner:
@@ -148,7 +158,8 @@ class Learner:
         found = rows_of(duck, _UNTIL, params)[0]
         # The last batches may be without events.
         until = last if found["until"] == found["newest"] else found["until"]
-        return _Stretch(after, until, until == applied)
+        stride = 1 + (found["events"] or 0) // _MOST_READ
+        return _Stretch(after, until, until == applied, stride)
 
     def _learn(self, duck: Duck, stretch: _Stretch) -> set[EventKey]:
         params = {"after": stretch.after, "until": stretch.until}
@@ -167,7 +178,7 @@ class Learner:
                 row["events"],
                 [Place(**place) for place in row["places"]],
             )
-            for row in rows_of(duck, _SHAPES, params)
+            for row in rows_of(duck, _SHAPES, {**params, "stride": stretch.stride})
         ]
         shapes = [shape for shape in shapes if shape.key in changed]
         for shape in shapes:

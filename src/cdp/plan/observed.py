@@ -1,8 +1,8 @@
 """What traffic looks like: events, their properties, how often, of which types. Pure.
 
-Top-level properties are counted exactly. What lies deeper, and the examples, come from samples:
-each property within an object counts against the objects sampled. Examples are places of events,
-never copies: what is erased there is gone here too.
+Events are all counted, top-level properties in all but floods of them. What lies deeper, and the
+examples, come from samples: a property within an object counts against the objects sampled.
+Examples are places of events, never copies: what is erased there is gone here too.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ObservedEvent:
 
     count: int = 0
     read: int = 0
-    """Of which the properties were counted; fewer than ``count`` when shapes were too many."""
+    """Of which the properties were counted; fewer than ``count`` after a flood."""
     sampled: int = 0
     first_seen: datetime | None = None
     last_seen: datetime | None = None

@@ -166,6 +166,17 @@ def rows_of(duck: Duck, sql: str, params: Mapping[str, Any] | Sequence[Any] = ()
 
 
 @contextmanager
+def snapshot(file: DuckFile) -> Iterator[Duck]:
+    """A connection whose statements all see the same moment."""
+    with file.cursor() as duck:
+        duck.execute("BEGIN TRANSACTION")
+        try:
+            yield duck
+        finally:
+            duck.execute("ROLLBACK")
+
+
+@contextmanager
 def incoming(duck: Duck, table: pa.Table) -> Iterator[None]:
     """Let statements know ``table`` as ``incoming``."""
     duck.register("incoming", table)

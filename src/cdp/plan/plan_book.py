@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from cdp.plan.check import CheckedPlan, PlanMode, make_check, prepare_plan
 from cdp.plan.plan import Document, plan_for
 from cdp.plan.plan_store import PLAN_CHANNEL, read_plan, read_version
 from cdp.storage.database import Database, driver
-from cdp.storage.listening import ChannelFollower
+from cdp.storage.listening import DATABASE_ERRORS, ChannelFollower
 
 _OBSERVE = (None, "observe")
 
@@ -72,6 +73,11 @@ class PlanBook:
             if held is None or held.document["version"] != read_version(driver(connection)):
                 # Replaced as a whole: readers hold no lock.
                 self._held = _hold(read_plan(driver(connection)))
+
+    def look(self) -> None:
+        """Read the plan now, if that can be done: it was changed here."""
+        with suppress(*DATABASE_ERRORS):
+            self.refresh()
 
     @property
     def version(self) -> int | None:

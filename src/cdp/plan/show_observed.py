@@ -57,6 +57,7 @@ def show_observed(
                 "sources": sorted(one for one in behind if one),
                 "planned": is_planned,
                 "count": event.count,
+                "read": event.read,
                 "first_seen": format_time(event.first_seen) if event.first_seen else None,
                 "last_seen": format_time(event.last_seen) if event.last_seen else None,
                 "findings": {name: number for name, number in event.findings.items() if number},
