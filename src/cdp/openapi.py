@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from cdp.access.guard import GuardedRoute
+from cdp.openapi_records import RECORD_SCHEMAS
 
 _ERROR = {
     "type": "object",
@@ -67,77 +68,6 @@ _BATCH = {
         "context": {"type": "object", "description": "Merged into every element."},
     },
 }
-_MONEY = {
-    "description": "A decimal in the order's currency, or minor units with their currency.",
-    "oneOf": [
-        {"type": "number"},
-        {"type": "string"},
-        {
-            "type": "object",
-            "required": ["amount", "currency"],
-            "properties": {"amount": {"type": "integer"}, "currency": {"type": "string"}},
-        },
-    ],
-}
-_TIME = {"type": "string", "format": "date-time"}
-_TEXT = {"type": "string"}
-_ORDER = {
-    "type": "object",
-    "description": "The whole order as it stands; the newest `updated_at` counts.",
-    "required": ["order_id"],
-    "properties": {
-        "order_id": {"type": ["string", "integer"]},
-        "placed_at": _TIME,
-        "updated_at": _TIME,
-        "identifiers": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["type", "value"],
-                "properties": {"type": _TEXT, "value": {"type": ["string", "integer"]}},
-            },
-        },
-        "status": {
-            "type": "string",
-            "description": "pending, paid, completed, cancelled, returned; others are kept.",
-        },
-        "currency": {"type": "string", "description": "ISO 4217."},
-        **dict.fromkeys(("total", "discount", "tax", "shipping"), _MONEY),
-        "store": _TEXT,
-        "channel": _TEXT,
-        "lines": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    **dict.fromkeys(("sku", "name", "category"), _TEXT),
-                    "quantity": {"type": "number"},
-                    "price": _MONEY,
-                },
-            },
-        },
-        "refunds": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"refund_id": _TEXT, "at": _TIME, "amount": _MONEY},
-            },
-        },
-    },
-}
-_ORDERS = {
-    "type": "object",
-    "required": ["orders"],
-    "properties": {
-        "orders": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 1000,
-            "items": {"$ref": "#/components/schemas/Order"},
-        },
-        "writeKey": _TEXT,
-    },
-}
 _SINGLE_CALLS = ("track", "identify", "page", "screen", "group", "alias")
 _SINGLE_LETTERS = ("t", "i", "p", "s", "g", "a")
 _BATCH_CALLS = ("batch", "import", "b")
@@ -157,7 +87,9 @@ def install_openapi(app: FastAPI, routes: list[GuardedRoute], *, with_ingest: bo
             _add_schemas(document)
             _describe_access(document, routes)
             if with_ingest:
-                document["paths"] |= _ingest_paths()
+                for path, operations in _ingest_paths().items():
+                    # Accounts are posted to ingest and listed by the api.
+                    document["paths"].setdefault(path, {}).update(operations)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -170,7 +102,7 @@ def _add_schemas(document: dict[str, Any]) -> None:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas |= {"Error": _ERROR, "Accepted": _ANSWER, "Event": _EVENT, "Batch": _BATCH}
-    schemas |= {"Order": _ORDER, "Orders": _ORDERS}
+    schemas |= RECORD_SCHEMAS
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "`cdp_…`, with scopes."},
         "write_key": {
@@ -201,12 +133,12 @@ def _describe_access(document: dict[str, Any], routes: list[GuardedRoute]) -> No
 def _ingest_paths() -> dict[str, Any]:
     paths = {f"/v1/{call}": _ingest_post("Event") for call in (*_SINGLE_CALLS, *_SINGLE_LETTERS)}
     paths |= {f"/v1/{call}": _ingest_post("Batch") for call in _BATCH_CALLS}
-    return paths | {"/v1/orders": _post_orders()}
+    return paths | {f"/v1/{name.lower()}": _post_records(name) for name in ("Orders", "Accounts")}
 
 
-def _post_orders() -> dict[str, Any]:
-    path = _ingest_post("Orders")
-    path["post"]["summary"] = "Post up to 1,000 orders; not with a web or app key."
+def _post_records(schema: str) -> dict[str, Any]:
+    path = _ingest_post(schema)
+    path["post"]["summary"] = f"Post up to 1,000 {schema.lower()}; not with a web or app key."
     content = path["post"]["requestBody"]["content"]
     content["application/x-ndjson"] = {"schema": {"type": "string"}}
     return path

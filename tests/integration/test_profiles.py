@@ -16,6 +16,8 @@ from cdp import receipts
 from cdp.access import tokens_store
 from cdp.access.guard import Guard, read_requirements
 from cdp.access.token_directory import TokenDirectory
+from cdp.accounts.account import AccountSaid, MemberSaid
+from cdp.accounts.accounts_store import PlacedAccount, write_accounts
 from cdp.profiles import routes, search_routes
 from cdp.profiles.profile_names import keep_encoded_slashes
 from cdp.receipts import Progress
@@ -497,15 +499,26 @@ async def test_first_and_last_touch_are_the_visits_that_something_brought(
     assert last["at"] == format_time(hour(3))
 
 
-async def test_group_calls_make_a_person_a_member_of_accounts(
-    client: httpx.AsyncClient, writer: Writer
+async def test_a_person_shows_the_accounts_they_belong_to_now(
+    client: httpx.AsyncClient, database: Database, writer: Writer
 ) -> None:
     visitor = _make_ann(writer)
-    for number, account in enumerate(("华为", "acme", "acme", None)):
-        writer.add_event(visitor, hour(number), f"m{number}", kind="group", group=account)
-    writer.add_event(visitor, hour(5), "m5", kind="track", group="no member")
-    writer.add_event(visitor, now() + timedelta(hours=1), "m6", kind="group", group="not yet")
-    accounts = [{"account_id": name, "role": None} for name in ("acme", "华为")]
+    said = [
+        ("华为", hour(1), MemberSaid(True)),
+        ("acme", hour(1), MemberSaid(True, "buyer", True)),
+        ("acme", hour(2), MemberSaid(True)),
+        ("left", hour(1), MemberSaid(True, "payer", True)),
+        ("left", hour(2), MemberSaid(False)),
+        ("not yet", now() + timedelta(hours=1), MemberSaid(True)),
+    ]
+    with database.transaction() as connection:
+        for number, (account, at, member) in enumerate(said):
+            placed = PlacedAccount(AccountSaid(account, at, f"m{number}"), 0, [(visitor, member)])
+            write_accounts(driver(connection), [placed])
+    accounts = [
+        {"account_id": "acme", "role": "buyer"},
+        {"account_id": "华为", "role": None},
+    ]
     shown = (await client.get("/v1/profiles/user_id:42")).json()
     assert shown["accounts"] == accounts
     listed = (await client.get("/v1/profiles/user_id:42/accounts")).json()

@@ -64,12 +64,32 @@ def append_orders(
     request_id: str = "req_test",
 ) -> None:
     """Append posted orders as one request of ``source_id``; wait for it."""
-    by_partition: dict[int, list[bytes]] = {}
-    for order in orders:
-        partition = crc32(str(order.get("order_id")).encode()) % log.partitions
-        line = json.dumps(order, ensure_ascii=False).encode()
-        by_partition.setdefault(partition, []).append(line)
+    by_partition = _share_out(log, orders, "order_id")
     _append(log, source_id, by_partition, "orders", received_at, request_id)
+
+
+def append_accounts(
+    log: Log,
+    source_id: str,
+    accounts: Iterable[dict[str, Any]],
+    *,
+    received_at: datetime = RECEIVED_AT,
+    request_id: str = "req_test",
+) -> None:
+    """Append posted accounts as one request of ``source_id``; wait for it."""
+    by_partition = _share_out(log, accounts, "account_id")
+    _append(log, source_id, by_partition, "accounts", received_at, request_id)
+
+
+def _share_out(
+    log: Log, documents: Iterable[dict[str, Any]], id_name: str
+) -> dict[int, list[bytes]]:
+    by_partition: dict[int, list[bytes]] = {}
+    for document in documents:
+        partition = crc32(str(document.get(id_name)).encode()) % log.partitions
+        line = json.dumps(document, ensure_ascii=False).encode()
+        by_partition.setdefault(partition, []).append(line)
+    return by_partition
 
 
 def _append(
