@@ -60,7 +60,7 @@ def build_app(settings: Settings, roles: frozenset[str]) -> Serving:
         services.sources,
         writer,
         settings,
-        api,
+        hooks,
         kinds,
         plan.find_check,
         plan.list_tracked,
@@ -105,6 +105,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
     from cdp.ingest.live import routes as live_routes
+    from cdp.plan import routes as plan_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles import search_routes
     from cdp.profiles.profile_names import parse_profile_name, restore_slashes
@@ -137,6 +138,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
         partial(parse_profile_name, normalise=normalise),
         services.rules.forget,
     )
+    yield plan_routes.create_router(database, analytics.engine, services.plan.look)
     yield search_routes.create_router(database, normalise)
     yield profile_routes.create_router(database, normalise)
     yield account_routes.create_router(database, restore_slashes)

@@ -157,7 +157,8 @@ def open_analytics(
     """Open DuckDB's file and make what follows Postgres into it; nothing runs yet."""
     from cdp.analytics.engine import Engine
     from cdp.analytics.feed import Feed
-    from cdp.follow import Follower
+    from cdp.follow import Follower, FollowerState
+    from cdp.plan.learner_engine import Learner
     from cdp.segments.refresh import Refresher
 
     engine = Engine(
@@ -179,7 +180,13 @@ def open_analytics(
         normalise=rules.normalise,
     )
     ender = LossWatch(engine)
-    follower = Follower(feed, refresher, after_round=lambda _: ender.look())
+    learner = Learner(engine)
+
+    def look_around(_: FollowerState) -> None:
+        learner.look()
+        ender.look()
+
+    follower = Follower(feed, refresher, after_round=look_around)
     return Analytics(engine, feed, refresher, follower)
 
 
