@@ -16,6 +16,7 @@ from cdp.cli import (
     demo_commands,
     identity_commands,
     import_commands,
+    plan_commands,
     profile_commands,
     rebuild_commands,
     rejected_commands,
@@ -62,6 +63,7 @@ import_commands.register(app)
 watch_commands.register(source_commands.app)
 app.add_typer(source_commands.app, name="source")
 app.add_typer(rejected_commands.app, name="rejected")
+app.add_typer(plan_commands.app, name="plan")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(account_commands.app, name="account")

@@ -59,6 +59,27 @@ def diff_plans(old: Document, new: Document) -> list[PlanChange]:
     return changes
 
 
+def show_diff(changes: list[PlanChange]) -> dict[str, Any]:
+    """Return differences as callers see them."""
+    return {
+        "breaking": any(change.breaking for change in changes),
+        **{
+            kind: sum(1 for change in changes if change.change == kind)
+            for kind in ("added", "removed", "changed")
+        },
+        "changes": [
+            {
+                "change": change.change,
+                "path": change.path,
+                "what": change.what,
+                "message": change.message,
+                "breaking": change.breaking,
+            }
+            for change in changes
+        ],
+    }
+
+
 def covers(new: Any, old: Any) -> bool:
     """Whether it is proved that schema ``new`` takes every value that ``old`` takes."""
     try:

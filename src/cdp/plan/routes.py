@@ -12,7 +12,7 @@ from cdp.access.guard import require
 from cdp.access.scopes import Caller
 from cdp.errors import Unprocessable
 from cdp.plan import plan_store
-from cdp.plan.diff import PlanChange, diff_plans
+from cdp.plan.diff import diff_plans, show_diff
 from cdp.plan.observed import EventKey, Observed, merge_sources
 from cdp.plan.observed_engine import DuckFile, read_learned, read_observed, rows_of, snapshot
 from cdp.plan.plan import Document, check_document, plan_for
@@ -161,27 +161,6 @@ def create_router(
         return show_diff(diff_plans(choose(body.before, "/from"), choose(body.after, "/to")))
 
     return router
-
-
-def show_diff(changes: list[PlanChange]) -> dict[str, Any]:
-    """Return differences as callers see them."""
-    return {
-        "breaking": any(change.breaking for change in changes),
-        **{
-            kind: sum(1 for change in changes if change.change == kind)
-            for kind in ("added", "removed", "changed")
-        },
-        "changes": [
-            {
-                "change": change.change,
-                "path": change.path,
-                "what": change.what,
-                "message": change.message,
-                "breaking": change.breaking,
-            }
-            for change in changes
-        ],
-    }
 
 
 def _show_version(one: PlanVersion) -> dict[str, Any]:
