@@ -15,6 +15,7 @@ from cdp.access.token_directory import TokenDirectory
 from cdp.access.tokens_store import create_token
 from cdp.ingest import rejected_routes, source_routes
 from cdp.ingest.door import Door
+from cdp.ingest.rejected_store import mask_raw
 from cdp.ingest.replay_store import Replayer
 from cdp.ingest.routes import create_router
 from cdp.ingest.source_directory import SourceDirectory
@@ -26,7 +27,12 @@ from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.metrics import Metrics
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
-from cdp.storage.outcomes_store import count_outcomes, minute_of, write_rejected
+from cdp.storage.outcomes_store import (
+    count_outcomes,
+    drop_refused_before,
+    minute_of,
+    write_rejected,
+)
 from cdp.storage.positions import advance_positions
 
 RECEIVED = now().replace(microsecond=0)
@@ -270,6 +276,41 @@ def test_personal_values_in_refused_events_are_masked_without_the_scope(
     (row,) = client.get("/v1/rejected").json()["data"]
     assert "ann@example.com" not in row["raw"]
     assert json.loads(row["raw"])["traits"]["plan"] == "pro"
+
+
+def test_members_of_a_refused_account_are_masked_too() -> None:
+    account = {
+        "account_id": "acme",
+        "members": [{"identifier": {"type": "phone", "value": "+8613800138000"}, "role": "buyer"}],
+    }
+    masked = json.loads(mask_raw(json.dumps(account).encode()))
+    assert masked["members"] == [
+        {"identifier": {"type": "phone", "value": "+***"}, "role": "buyer"}
+    ]
+    assert "***" in mask_raw(b'{"members": ["ann@example.com"]}')
+    assert "ann" not in mask_raw(b'{"members": ["ann@example.com"]}')
+
+
+def test_refused_events_are_forgotten_when_their_time_is_over(
+    client: TestClient, database: Database
+) -> None:
+    keep_refused(database, "one", "two", "three")
+    with database.transaction() as connection:
+        connection.exec_driver_sql(
+            "UPDATE rejected SET received_at = received_at - interval '31 days' WHERE code <> 'one'"
+        )
+        for resolution in ("NULL, NULL", "now() - interval '31 days', 'discarded'"):
+            connection.exec_driver_sql(
+                "INSERT INTO dead_letters (log, partition, record_offset, reason, headers, value,"
+                f" resolved_at, resolution) VALUES ('x', 0, 0, 'r', '{{}}', '', {resolution})"
+            )
+    before = now() - timedelta(days=30)
+    assert drop_refused_before(database, before, limit=1) == 1
+    assert drop_refused_before(database, before) == 1
+    assert drop_refused_before(database, before) == 0
+    assert [row["code"] for row in client.get("/v1/rejected").json()["data"]] == ["one"]
+    (letter,) = client.get("/v1/dead-letters").json()["data"]
+    assert letter["status"] == "open"
 
 
 def test_a_refused_event_keeps_its_bytes_through_the_log() -> None:

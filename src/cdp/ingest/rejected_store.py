@@ -215,6 +215,8 @@ def mask_raw(raw: bytes) -> str:
             masked[name] = mask_identifier(id_type, event[name])
     if isinstance(event.get("identifiers"), list):
         masked["identifiers"] = [_mask_named(one) for one in event["identifiers"]]
+    if isinstance(event.get("members"), list):
+        masked["members"] = [_mask_member(one) for one in event["members"]]
     if isinstance(event.get("traits"), dict):
         masked["traits"] = mask_traits(event["traits"])
     if isinstance(event.get("properties"), dict):
@@ -225,7 +227,14 @@ def mask_raw(raw: bytes) -> str:
 
 
 def _mask_named(item: Any) -> Any:
-    """Mask one of an order's identifiers, ``{"type", "value"}``."""
+    """Mask one of a record's identifiers, ``{"type", "value"}``."""
     if not isinstance(item, dict) or not isinstance(item.get("value"), str):
         return MASK
     return {**mask_traits(item), "value": mask_identifier(str(item.get("type")), item["value"])}
+
+
+def _mask_member(item: Any) -> Any:
+    """Mask who a member of an account is, ``{"identifier", "role"}``."""
+    if not isinstance(item, dict):
+        return MASK
+    return {**mask_traits(item), "identifier": _mask_named(item.get("identifier"))}
