@@ -186,7 +186,8 @@ def _place_unknown(name: str, kind: Kind, mapping: RowMapping, *, is_typed: bool
     if mapping.is_wire:
         wire = ALIASES.get(name, name) if kind in ("events", "profiles") else name
         if wire in OBJECTS[kind] or check_target(kind, wire) is None:
-            return Column(wire, None if is_typed or wire in FIELDS[kind] else "auto")
+            is_one = wire in FIELDS[kind] or wire in OBJECTS[kind]
+            return Column(wire, None if is_typed or is_one else "auto")
     if mapping.unknown == "drop":
         return None
     home = {"events": "properties", "profiles": "traits", "accounts": "traits"}.get(kind)

@@ -22,6 +22,7 @@ from cdp.money import minor_digits, to_minor
 from cdp.runtime.clock import format_time
 
 Convert = Callable[[Any], Any]
+_PLAIN_TYPES = frozenset({str, int, bool})
 
 _TRUE = frozenset({"true", "t", "yes", "y", "1", "on", "是", "有", "对", "真", "√"})
 _FALSE = frozenset({"false", "f", "no", "n", "0", "off", "否", "无", "错", "假", "×"})
@@ -39,6 +40,7 @@ _MONEY_SIGNS = re.compile(
 )
 _THOUSANDS = re.compile(r"[\s,，_'’]")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,9})?")
+_FIRST = frozenset("-0123456789tf")
 # Digits that are a name rather than an amount.
 _NAMES = re.compile(
     r"(?:^|[._\s-])(?:id|no|nr|number|code|zip|postcode|postal|sku|ean|upc|isbn|barcode|phone|mobile"
@@ -201,7 +203,8 @@ def _read_moment(cell: Any, formats: tuple[str, ...]) -> datetime:
         if formats:
             raise ValueError("not a time of the form that the mapping says")
         return _read_written(text)
-    found = None if isinstance(cell, bool) else read_time(cell)
+    is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
+    found = read_time(cell) if is_number else None
     if found is None:
         raise ValueError("not a time")
     return found
@@ -302,7 +305,8 @@ def read_object(cell: Any) -> Any:
 
 def guess(cell: Any) -> Any:
     """Return a number or a boolean for text that says exactly one, else the text."""
-    if not isinstance(cell, str):
+    # Most cells are words, which their first character tells.
+    if not isinstance(cell, str) or cell[:1] not in _FIRST:
         return cell
     if _PLAIN_NUMBER.fullmatch(cell):
         return float(cell) if "." in cell else int(cell)
@@ -313,6 +317,8 @@ def guess(cell: Any) -> Any:
 
 def make_plain(value: Any) -> Any:
     """Return a value of a Parquet column as JSON has it: times as text, bytes as text."""
+    if type(value) in _PLAIN_TYPES:
+        return value
     if isinstance(value, datetime):
         return format_time(value if value.tzinfo else value.replace(tzinfo=UTC))
     if isinstance(value, date | time):
