@@ -24,13 +24,11 @@ from tests.support.program import find_free_port
 
 
 @contextlib.contextmanager
-def serve(app: ASGIApp) -> Iterator[str]:
+def serve(app: ASGIApp, http: Any = "httptools") -> Iterator[str]:
     """Serve ``app`` as the program does, from a thread; the block gets its URL."""
     port = find_free_port()
     server = uvicorn.Server(
-        uvicorn.Config(
-            app, port=port, loop="uvloop", http="httptools", log_config=None, access_log=False
-        )
+        uvicorn.Config(app, port=port, loop="uvloop", http=http, log_config=None, access_log=False)
     )
     thread = threading.Thread(target=server.run)
     thread.start()

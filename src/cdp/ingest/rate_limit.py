@@ -15,6 +15,7 @@ from cdp.model import Source
 BURST_SECONDS = 10
 """Without a burst of its own, a limit saves up unused events for so long."""
 _MOST_KEYS = 100_000
+_ROUNDING = 1e-6
 
 
 class Rate(NamedTuple):
@@ -56,7 +57,8 @@ class Bucket:
         per_second, burst = self.rate
         self._tokens = min(burst, self._tokens + (now - self._at) * per_second)
         self._at = now
-        return 0 if self._tokens > 0 else math.ceil((1 - self._tokens) / per_second)
+        missing = min(1.0, burst) - self._tokens
+        return 0 if missing < _ROUNDING else math.ceil(missing / per_second)
 
     def charge(self, events: int) -> None:
         """Take what a request brought; the account may go below zero."""
