@@ -43,6 +43,13 @@ def test_without_an_id_and_a_time_it_gets_an_id_of_its_own(raw: bytes, kind: str
     assert json.loads(prepare_line(make_row(raw, kind=kind))) == {"messageId": "rejected-7"}
 
 
+def test_an_event_keeps_the_id_that_its_row_in_a_file_gave_it() -> None:
+    line = prepare_line(make_row(b'{"timestamp": "2026-01-01T00:00:00Z"}', message_id="imp-1-2"))
+    assert json.loads(line)["messageId"] == "imp-1-2"
+    order = make_row(b'{"order_id": "1"}', kind="orders", message_id="1")
+    assert json.loads(prepare_line(order))["messageId"] == "rejected-7"
+
+
 def test_an_order_with_a_time_keeps_the_id_that_its_content_makes() -> None:
     raw = b'{"order_id": "1", "updated_at": "2026-01-01T00:00:00Z"}'
     assert prepare_line(make_row(raw, kind="orders")) == raw

@@ -15,13 +15,15 @@ from cdp.ingest.rejected_store import RejectedRow
 
 _OWN_TIMES = {"events": ("timestamp", "originalTimestamp")}
 _RECORD_TIMES = ("updated_at",)
+_NOTHING: tuple[object, ...] = (None, "")
 
 
 def prepare_line(row: RejectedRow) -> bytes:
     """Return the line to be judged; the kept bytes themselves when they are no JSON object.
 
     A line with neither an id nor a time of its own gets the id ``rejected-<number>``. With a time,
-    its id is made from its content, as always: then a copy that is sent again is a duplicate.
+    its id is made from its content, as always: then a copy that is sent again is a duplicate. An
+    event that had an id from elsewhere, such as its row in a file, keeps it.
     """
     try:
         document, flags = decode_leniently(row.raw)
@@ -55,9 +57,13 @@ def _set_type(document: dict[str, Any], row: RejectedRow) -> bool:
 
 
 def _identify(document: dict[str, Any], row: RejectedRow) -> bool:
+    if document.get("messageId") not in _NOTHING:
+        return False
+    if row.kind == "events" and row.message_id is not None:
+        document["messageId"] = row.message_id
+        return True
     times = _OWN_TIMES.get(row.kind, _RECORD_TIMES)
-    named = ("messageId", *times)
-    if any(document.get(name) not in (None, "") for name in named):
+    if any(document.get(name) not in _NOTHING for name in times):
         return False
     document["messageId"] = f"rejected-{row.number}"
     return True
