@@ -60,6 +60,10 @@ def claims_of(event: dict[str, Any]) -> set[tuple[str, str]]:
         ({"type": "alias", "userId": "new", "previousId": 7},
          {("user_id", "new"), ("anonymous_id", "7")}),
         ({"type": "track", "userId": "u", "previousId": "x"}, {("user_id", "u")}),
+        ({"type": "alias", "userId": "u", "mergeProperties": [
+            {"type": "email", "value": "a@b.example"}, {"type": "mobile", "value": "138"},
+            {"type": 1, "value": "x"}, {"value": "y"}, "z", {"type": "crm_id", "value": True}]},
+         {("user_id", "u"), ("email", "a@b.example"), ("phone", "138")}),
         # analytics-next, of somebody whom it knows already.
         ({"type": "alias", "userId": "u", "previousId": "u", "anonymousId": "a"},
          {("user_id", "u"), ("anonymous_id", "a")}),

@@ -62,6 +62,10 @@ def _set_type(event: dict[str, Any], route_type: str | None) -> bool:
     if route_type is not None and written != route_type:
         event["type"] = route_type
         return True
+    if written == "merge":
+        # RudderStack's, read as an alias; the worker finds its identifiers in `mergeProperties`.
+        event["type"] = "alias"
+        return True
     if not isinstance(written, str) or written not in EVENT_TYPES:
         known = ", ".join(sorted(EVENT_TYPES))
         raise Refusal("unknown_type", f"`type` must be one of {known}", event)

@@ -30,6 +30,7 @@ from cdp.ingest.lenient import (
     encode_sorted,
     needs_cleaning,
 )
+from cdp.ingest.merge_call import list_merged
 from cdp.ingest.odd_shapes import straighten
 from cdp.ingest.unknown_members import keep_members, list_leftovers
 from cdp.ingest.wire_event import (
@@ -153,6 +154,8 @@ def _build(
     if when.is_odd:
         context_bytes = _flag(context_bytes, FUTURE_TIME if when.is_future else BAD_TIME)
     claims = _list_claims(wire, context, personal)
+    if kind == "alias" and parts.unknown:
+        claims += list_merged(parts.unknown.get("mergeProperties"))
     allowed = source.settings.get("identifier_types")
     if allowed is not None and any(kind not in allowed for kind, _ in claims):
         claims = [claim for claim in claims if claim[0] in allowed]
