@@ -111,7 +111,7 @@ def test_a_message_is_known_for_seven_days_and_then_forgotten(database: Database
         pack(database, MONDAY + timedelta(days=days))
         assert claim_numbers(database, range(400)) == 0
     pack(database, MONDAY + timedelta(days=8))
-    # Those of the second hour were packed on Tuesday, and count as Tuesday's.
+    # Those of the second hour were packed on Wednesday, and count as Wednesday's.
     assert count_packed(database) == 100
     assert claim_numbers(database, range(300)) == 300
 
@@ -123,12 +123,15 @@ def test_packing_waits_for_its_day_or_for_enough_rows(
     assert pack(database) == 0
     claim_numbers(database, range(2000))
     assert pack(database, size=SliceSize()) == 1
-    # An eighth of what is packed, and not before.
-    claim_numbers(database, range(2000, 2250))
-    assert pack(database) == 0
-    claim_numbers(database, range(2250, 2300))
-    assert pack(database) > 1
+    # A fifth of what is packed, and not before.
+    claim_numbers(database, range(2000, 2400))
+    assert pack(database, MONDAY + timedelta(days=1)) == 0
+    claim_numbers(database, range(2400, 2450))
+    assert pack(database, MONDAY + timedelta(days=1)) > 1
     assert count_rows(database) == 0
+    claim_numbers(database, range(2450, 2451))
+    assert pack(database, MONDAY + timedelta(days=2)) == 0
+    assert pack(database, MONDAY + timedelta(days=3)) > 1
 
 
 def test_a_packer_that_dies_within_a_slice_changes_nothing(database: Database) -> None:
