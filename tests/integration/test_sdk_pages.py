@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from playwright.sync_api import Page
 
+from cdp.runtime.example_routes import create_router
+from cdp.settings import Settings
 from tests.support.chromium import Chromium, check_page, run_chromium
 from tests.support.fault_proxy import ProxyLoop
 from tests.support.faults import Late
 from tests.support.ingest_server import wait_until
 from tests.support.postgres import PostgresServer
-from tests.support.sdk_packages import find_program
+from tests.support.sdk_packages import find_program, install_node_sdks
 from tests.support.sdks import (
     BROWSER_SDKS,
     Job,
@@ -242,3 +245,21 @@ def test_behind_https_the_settings_lead_to_https(
     job = Job(proxies.open(stack.url, tls=tls), sender.key, write_calls(new_story()))
     run_in_browser(chromium, [(sdk, job)], is_acknowledged)
     check_stored_once(stack, sender, job, len(sdk.types))
+
+
+def test_a_script_element_with_this_host_as_its_cdn_needs_no_more_than_its_key(
+    postgres_server: PostgresServer, proxies: ProxyLoop, chromium: Chromium, tls: ssl.SSLContext
+) -> None:
+    """The SDK takes its CDN from the address of its own script, when that is https."""
+    api = FastAPI()
+    api.include_router(create_router(Settings(), install_node_sdks()))
+    with run_stack(postgres_server, fallback=api) as stack:
+        sender = stack.add_source("web")
+        calls = [c for c in write_calls(new_story()) if c["type"] in ("track", "identify")]
+        job = Job(proxies.open(stack.url, tls=tls), sender.key, calls)
+        sdk = BROWSER_SDKS["segment-browser"]
+        tab = chromium.open("segment_snippet.html", write_job(sdk, job))
+        check_page(tab)
+        wait_until(lambda: len(job.proxy.acknowledged_ids) == len(calls))
+        tab.context.close()
+        check_stored_once(stack, sender, job, len(calls))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from cdp.identity.identifiers import identify as identify_claims
 from cdp.identity.identity_store import IdentityStore, ensure_salt
 from cdp.identity.rules import default_rules
@@ -101,14 +103,16 @@ def _add_up(minutes: list[Minute]) -> Account:
     )
 
 
-async def nothing_else(scope: object, receive: object, send: object) -> None:
+async def nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
     """Stands behind the door; no SDK may need it."""
     raise AssertionError(f"an SDK asked for something unknown: {scope}")
 
 
 @contextlib.contextmanager
-def run_stack(postgres: PostgresServer, settings: Settings | None = None) -> Iterator[SmallStack]:
-    """A door and a worker over a fresh database."""
+def run_stack(
+    postgres: PostgresServer, settings: Settings | None = None, fallback: ASGIApp | None = None
+) -> Iterator[SmallStack]:
+    """A door and a worker over a fresh database; ``fallback`` gets what is not the door's."""
     with postgres.fresh_url() as database_url:
         database = Database(database_url, application_name="cdp-test")
         log, working_log = PostgresLog(database, 2), PostgresLog(database, 2)
@@ -119,7 +123,7 @@ def run_stack(postgres: PostgresServer, settings: Settings | None = None) -> Ite
         thread = threading.Thread(target=worker.run, args=(stop,), kwargs={"poll_seconds": 0.05})
         thread.start()
         try:
-            with run_ingest(directory, log, nothing_else, settings) as url:  # type: ignore[arg-type]
+            with run_ingest(directory, log, fallback or nothing_else, settings) as url:
                 yield SmallStack(url, database, log, directory)
         finally:
             stop.set()
