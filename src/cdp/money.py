@@ -10,6 +10,8 @@ from iso4217 import Currency
 
 # What a bigint holds, so that sums of many orders still do.
 LARGEST_MINOR = 10**15
+UNNAMED_DIGITS = 4
+"""Decimals kept of an amount whose currency is not known yet: no currency has more."""
 
 
 @lru_cache(maxsize=512)
@@ -37,7 +39,12 @@ def to_minor(amount: Decimal, currency: str) -> int | None:
     finite amount of a known currency, or beyond 10^15 minor units.
     """
     digits = minor_digits(currency)
-    if digits is None or not amount.is_finite():
+    return None if digits is None else _count_units(amount, digits)
+
+
+def _count_units(amount: Decimal, digits: int) -> int | None:
+    """Return ``amount`` in units of 10^-``digits``, as ``to_minor`` does."""
+    if not amount.is_finite():
         return None
     try:
         minor = int(amount.scaleb(digits).to_integral_value(ROUND_HALF_UP))
@@ -55,15 +62,35 @@ def read_money(value: Any, currency: str) -> int | None:
         case {"amount": int() as amount, "currency": str() as own} if not isinstance(amount, bool):
             same = own.upper() == currency
             return amount if same and abs(amount) <= LARGEST_MINOR else None
+    decimal = _read_decimal(value)
+    return None if decimal is None else to_minor(decimal, currency)
+
+
+def read_unnamed(value: Any) -> int | None:
+    """Read a JSON number or decimal text whose currency is not known yet, in units of
+
+    10^-``UNNAMED_DIGITS``; ``None`` for anything else.
+    """
+    decimal = _read_decimal(value)
+    return None if decimal is None else _count_units(decimal, UNNAMED_DIGITS)
+
+
+def name_currency(amount: int, currency: str) -> int | None:
+    """Return what ``read_unnamed`` gave in minor units of ``currency``, as ``to_minor`` does."""
+    return to_minor(Decimal(amount).scaleb(-UNNAMED_DIGITS), currency)
+
+
+def _read_decimal(value: Any) -> Decimal | None:
+    match value:
         case bool():
             return None
         case int() | Decimal():
-            return to_minor(Decimal(value), currency)
+            return Decimal(value)
         case float():
-            return to_minor(Decimal(repr(value)), currency)
+            return Decimal(repr(value))
         case str():
             try:
-                return to_minor(Decimal(value.strip()), currency)
+                return Decimal(value.strip())
             except InvalidOperation:
                 return None
     return None

@@ -15,16 +15,12 @@ from cdp.orders.read_report import ORDER_EVENTS, read_event
 def list_reports(
     events: Iterable[tuple[Event, int | None]],
     orders: Iterable[tuple[PostedOrder, int | None]],
-    currency: str,
 ) -> list[PlacedReport]:
-    """Return the reports of placed ``events`` and ``orders``, each with the node of its buyer.
-
-    Amounts that name no currency are in ``currency``.
-    """
+    """Return the reports of placed ``events`` and ``orders``, each with the node of its buyer."""
     reports = [
         placed
         for event, node in events
-        if event.name in ORDER_EVENTS and (placed := _read_report(event, node, currency))
+        if event.name in ORDER_EVENTS and (placed := _read_report(event, node))
     ]
     reports += [
         PlacedReport(_find_scope(order.source), order.source.number, node, order.report)
@@ -33,13 +29,12 @@ def list_reports(
     return reports
 
 
-def _read_report(event: Event, node: int | None, currency: str) -> PlacedReport | None:
+def _read_report(event: Event, node: int | None) -> PlacedReport | None:
     report = read_event(
         event.name or "",
         msgspec.json.decode(event.properties),
         at=event.at,
         message_id=event.message_id,
-        default_currency=currency,
     )
     if report is None:
         return None

@@ -23,6 +23,7 @@ from cdp.observations import observe
 from cdp.order_reports import list_reports
 from cdp.orders.orders_store import write_reports
 from cdp.profiles import profile_write_store as people
+from cdp.profiles.default_consent_store import write_default_consents
 from cdp.storage import outcomes_store as outcomes
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
@@ -89,6 +90,9 @@ def write_traits(tx: Driver, work: Work) -> None:
 def write_consents(tx: Driver, work: Work) -> None:
     """Keep what they agreed to."""
     work.changes.trait_nodes |= people.write_consents(tx, work.placed)
+    seen = [(event.source, node) for event, node in work.placed]
+    seen += [(order.source, node) for order, node in work.placed_orders]
+    work.changes.trait_nodes |= write_default_consents(tx, seen)
 
 
 def write_events(tx: Driver, work: Work) -> None:
@@ -98,7 +102,7 @@ def write_events(tx: Driver, work: Work) -> None:
 
 def write_orders(tx: Driver, work: Work) -> None:
     """Fold what was said of orders into the orders, each of which counts once."""
-    reports = list_reports(work.placed, work.placed_orders, work.currency)
+    reports = list_reports(work.placed, work.placed_orders)
     work.changes.orders |= write_reports(tx, reports, work.currency)
 
 
@@ -126,6 +130,7 @@ def account(tx: Driver, work: Work) -> None:
     """Write down what became of everything that arrived, down to the last line."""
     kept_before = outcomes.write_rejected(tx, work.batch.rejected, work.batch_id)
     outcomes.write_dead_letters(tx, work.batch.log, work.batch.dead)
+    outcomes.write_gaps(tx, work.batch.log, work.batch.gaps)
     counts = tally_outcomes(work.batch, work.fresh, work.duplicates, kept_before)
     outcomes.count_outcomes(tx, counts)
 

@@ -68,6 +68,21 @@ def test_lines_without_a_quantity_count_once_and_make_the_total() -> None:
     assert found.report.total == 1_000
 
 
+def test_a_version_dated_in_the_far_future_is_as_old_as_its_receipt() -> None:
+    far = accept(updated_at="2099-01-01T00:00:00Z", placed_at="9999-12-31T23:59:59Z")
+    assert (far.report.at, far.report.placed_at) == (NOON, NOON)
+    soon = NOON + timedelta(hours=23)
+    assert accept(updated_at=soon.isoformat()).report.at == soon
+
+
+def test_an_order_may_bring_the_id_of_its_version() -> None:
+    named = [accept(messageId=f"row-{n}", total=1).report.message_id for n in (1, 1, 2)]
+    assert named == ["order-row-1", "order-row-1", "order-row-2"]
+    refused = read({"order_id": "1", "messageId": ["m"]})
+    assert isinstance(refused, Refusal)
+    assert refused.code == "invalid_message_id"
+
+
 def test_an_order_placed_in_the_far_future_names_people_as_of_its_receipt() -> None:
     assert accept(placed_at="2027-01-01T00:00:00Z").seen_at == NOON
     soon = NOON + timedelta(hours=23)

@@ -39,7 +39,6 @@ def event(name: str, hours: int = 0, **properties: Any) -> Report:
         {"order_id": "1001", **properties},
         at=NOON + timedelta(hours=hours),
         message_id=f"{name}-{hours}",
-        default_currency="CNY",
     )
     assert report is not None
     return report
@@ -157,4 +156,52 @@ def test_a_wrong_order_is_refused_with_its_reason(document: Any, code: str) -> N
 
 def test_only_ecommerce_events_that_name_an_order_make_one() -> None:
     for name, properties in (("Order Completed", {}), ("Product Viewed", {"order_id": "1"})):
-        assert read_event(name, properties, at=NOON, message_id="m", default_currency="CNY") is None
+        assert read_event(name, properties, at=NOON, message_id="m") is None
+
+
+def test_an_event_without_a_currency_speaks_of_the_orders() -> None:
+    bought = event("Order Completed", total=1500, currency="JPY")
+    order = fold_reports([bought, event("Order Refunded", hours=1, total=500)], "CNY")
+    assert (order.currency, order.total, order.refunded) == ("JPY", 1500, 500)
+    bought = event("Order Completed", total="9.995", currency="KWD")
+    changed = event("Order Updated", hours=1, total="8.125", products=[{"price": "8.125"}])
+    order = fold_reports([bought, changed], "CNY")
+    assert (order.currency, order.total, order.lines[0].price) == ("KWD", 8125, 8125)
+
+
+def test_of_an_order_without_any_currency_it_is_the_workspaces() -> None:
+    told = [event("Order Completed", total=12.345), event("Order Refunded", hours=1, total=2.3)]
+    for currency, total, refunded in (("CNY", 1235, 230), ("JPY", 12, 2), ("KWD", 12345, 2300)):
+        order = fold_reports(told, currency)
+        assert (order.currency, order.total, order.refunded) == (currency, total, refunded)
+
+
+def test_a_money_object_names_the_currency_of_its_event() -> None:
+    bought = event("Order Completed", total={"amount": 1234, "currency": "kwd"})
+    order = fold_reports([bought], "CNY")
+    assert (order.currency, order.total) == ("KWD", 1234)
+
+
+def test_a_refund_in_another_currency_takes_nothing_away() -> None:
+    bought = event("Order Completed", total=100, currency="USD")
+    order = fold_reports(
+        [bought, event("Order Refunded", hours=1, total=500, currency="JPY")], "CNY"
+    )
+    assert (order.currency, order.refunded, order.status) == ("USD", 0, "completed")
+
+
+def test_a_refund_event_without_an_amount_is_worth_its_products() -> None:
+    bought = event("Order Completed", total=100)
+    part = event("Order Refunded", hours=1, products=[{"sku": "a", "price": 10, "quantity": 2}])
+    assert fold_reports([bought, part], "CNY").refunded == 2_000
+
+
+def test_refunds_are_told_apart_by_their_own_id() -> None:
+    bought = event("Order Completed", total=100)
+    told = [event("Order Refunded", hours=n, total=30, refund_id="r1") for n in (1, 2)]
+    assert fold_reports([bought, *told], "CNY").refunded == 3_000
+
+
+def test_two_sources_may_use_one_message_id() -> None:
+    first, second = record(1, "m", total=10), record(2, "m", total=20)
+    assert fold_reports([second, first], "CNY").total == 2_000

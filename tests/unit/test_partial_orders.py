@@ -79,7 +79,7 @@ def test_what_came_first_and_alone_is_an_order_worth_nothing() -> None:
 
 def test_a_refund_by_record_outranks_that_of_an_event() -> None:
     events = [
-        read_event(name, properties, at=RECEIVED, message_id=name, default_currency="CNY")
+        read_event(name, properties, at=RECEIVED, message_id=name)
         for name, properties in (
             ("Order Completed", {"order_id": "1", "total": 100}),
             ("Order Refunded", {"order_id": "1", "total": 30}),

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from cdp.orders.name_amounts import name_amounts
 from cdp.orders.order_words import Line, Order, Rank, Refund, Report, ReportKind
 from cdp.orders.partial_order import lay_over, start_order
 
@@ -26,6 +27,9 @@ def fold_reports(reports: Iterable[Report], default_currency: str) -> Order:
     newest completed or updated one counts, with every refund beside it, and a cancellation that is
     not older. Ties go to the greater message id. Without any amount the order is worth 0. Partial
     records are laid over what the others come to.
+
+    An event that names no currency speaks of the order's: that of the newest report that names
+    one. A refund in another currency than the order's is left out.
     """
     # Two sources may use one message id; what they say is two reports all the same.
     known = sorted(set(reports), key=_order_of)
@@ -47,7 +51,9 @@ def _fold(known: Sequence[Report], counting: Sequence[Report], default_currency:
     stated = [report for report in counting if report.kind in ("record", "completed", "updated")]
     # A refund or cancellation may arrive first, or alone: it is all that is known, then.
     head = (stated or counting)[-1]
-    refunds = _gather_refunds(head, counting)
+    currency = _find_currency([*known, *counting, head]) or default_currency
+    head = name_amounts(head, currency)
+    refunds = _gather_refunds(head, [name_amounts(report, currency) for report in counting])
     total = (head.total or 0) if stated else 0
     refunded = sum(_amount(refund, total) for refund in refunds)
     if stated and head.kind != "record":
@@ -56,7 +62,7 @@ def _fold(known: Sequence[Report], counting: Sequence[Report], default_currency:
     return Order(
         order_id=head.order_id,
         status=_decide_status(head, counting, total, refunded),
-        currency=head.currency or default_currency,
+        currency=currency,
         total=total,
         refunded=refunded,
         placed_at=_find_placed_at(head, known),
@@ -71,10 +77,20 @@ def _fold(known: Sequence[Report], counting: Sequence[Report], default_currency:
     )
 
 
+def _find_currency(reports: Sequence[Report]) -> str | None:
+    """Return the currency that the last of ``reports`` names, of those that name one."""
+    return next((report.currency for report in reversed(reports) if report.currency), None)
+
+
 def _gather_refunds(head: Report, counting: Sequence[Report]) -> list[Refund]:
     if head.kind == "record":
         return list(head.refunds)
-    by_id = {refund.refund_id: refund for report in counting for refund in report.refunds}
+    by_id = {
+        refund.refund_id: refund
+        for report in counting
+        if report.currency == head.currency
+        for refund in report.refunds
+    }
     return sorted(by_id.values(), key=lambda refund: refund.refund_id)
 
 

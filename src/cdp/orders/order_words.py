@@ -42,7 +42,10 @@ class Refund(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one message said of an order. Amounts are minor units of ``currency``."""
+    """What one message said of an order. Amounts are minor units of ``currency``; without one they
+
+    are in the order's own, whichever that is, and counted as ``money.read_unnamed`` does.
+    """
 
     order_id: str
     kind: ReportKind

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from cdp.money import LARGEST_MINOR, minor_digits, read_money
+from cdp.money import LARGEST_MINOR, minor_digits, read_money, read_unnamed
 from cdp.orders.order import Line, Refund, Report, ReportKind
 from cdp.posted_record import Refusal, read_time
 from cdp.runtime.clock import parse_time
@@ -69,6 +69,11 @@ def read_record(
     if names_amounts and not names_currency:
         message = "a partial order names the currency of its amounts"
         return Refusal("missing_currency", message, "currency")
+    if is_partial and not all(
+        _read_id(one.get("refund_id")) for one in document.get("refunds") or ()
+    ):
+        message = "a refund in a partial order is told from others by its `refund_id`"
+        return Refusal("missing_refund_id", message, "refunds")
     if amounts["total"] is None and not is_partial:
         amounts["total"] = _sum_lines(lines)
         if abs(amounts["total"] or 0) > LARGEST_MINOR:
@@ -99,23 +104,27 @@ def read_event(
     *,
     at: datetime,
     message_id: str,
-    default_currency: str,
 ) -> Report | None:
     """Read an ecommerce event into a report; ``None`` when it is none or names no order.
 
-    Amounts that cannot be read count as not said: the event itself is kept all the same.
+    Amounts that cannot be read count as not said: the event itself is kept all the same. A refund
+    without an amount is worth its products, where they have prices, else all of the order.
     """
     kind = ORDER_EVENTS.get(name)
     order_id = _read_id(properties.get("order_id"))
     if kind is None or order_id is None:
         return None
-    currency = str(properties.get("currency") or default_currency).upper()
-    if minor_digits(currency) is None:
+    currency = _read_currency(properties)
+    if currency is not None and minor_digits(currency) is None:
         return None
     said = properties.get("total")
-    total = read_money(properties.get("revenue") if said is None else said, currency)
-    lines = _read_lines(properties.get("products"), currency)
-    refund = (Refund(message_id, total, at),) if kind == "refunded" else ()
+    total = _read_amount(properties.get("revenue") if said is None else said, currency)
+    read = _read_lines(properties.get("products"), currency)
+    lines = () if isinstance(read, Refusal) else read
+    refunds: tuple[Refund, ...] = ()
+    if kind == "refunded":
+        refund_id = _read_id(properties.get("refund_id")) or message_id
+        refunds = (Refund(refund_id, _sum_lines(lines) if total is None else total, at),)
     return Report(
         order_id=order_id,
         kind=kind,
@@ -125,14 +134,28 @@ def read_event(
         status=_read_text(properties.get("status")) or _EVENT_STATUS[kind],
         currency=currency,
         total=None if kind in ("refunded", "cancelled") else total,
-        discount=read_money(properties.get("discount"), currency),
-        tax=read_money(properties.get("tax"), currency),
-        shipping=read_money(properties.get("shipping"), currency),
+        discount=_read_amount(properties.get("discount"), currency),
+        tax=_read_amount(properties.get("tax"), currency),
+        shipping=_read_amount(properties.get("shipping"), currency),
         store=_read_text(properties.get("store") or properties.get("affiliation")),
         channel=_read_text(properties.get("channel")),
-        lines=() if isinstance(lines, Refusal) else lines,
-        refunds=refund,
+        lines=lines,
+        refunds=refunds,
     )
+
+
+def _read_currency(properties: Mapping[str, Any]) -> str | None:
+    """Return the currency that an event names, beside its amounts or in one of them."""
+    named = properties.get("currency")
+    for field in ("total", "revenue"):
+        amount = properties.get(field)
+        if not named and isinstance(amount, Mapping):
+            named = amount.get("currency")
+    return str(named).upper() if named else None
+
+
+def _read_amount(value: Any, currency: str | None) -> int | None:
+    return read_unnamed(value) if currency is None else read_money(value, currency)
 
 
 def _read_id(value: Any) -> str | None:
@@ -148,7 +171,7 @@ def _read_text(value: Any) -> str | None:
     return str(value) or None
 
 
-def _read_lines(value: Any, currency: str) -> tuple[Line, ...] | Refusal:
+def _read_lines(value: Any, currency: str | None) -> tuple[Line, ...] | Refusal:
     if value is None:
         return ()
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -158,7 +181,7 @@ def _read_lines(value: Any, currency: str) -> tuple[Line, ...] | Refusal:
         if not isinstance(item, Mapping):
             return Refusal("invalid_lines", "a line is an object", f"lines.{number}")
         price = item.get("price")
-        minor = None if price is None else read_money(price, currency)
+        minor = None if price is None else _read_amount(price, currency)
         if price is not None and minor is None:
             where = f"lines.{number}.price"
             return Refusal("invalid_money", f"`price` is no amount in {currency}", where)
