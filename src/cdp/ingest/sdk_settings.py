@@ -49,8 +49,9 @@ def project_settings(
 ) -> dict[str, Any]:
     """Return what analytics-next and the mobile SDKs of Segment load.
 
-    ``tracked`` is ``plan.track``. analytics-next keeps what is disabled there from the page's own
-    destinations, and sends it here all the same, with ``integrations.All`` false.
+    ``tracked`` is ``plan.track``. analytics-next keeps what is disabled there from classic
+    destinations, and from all others of a page that gives it to ``load`` as its option ``plan``;
+    the event itself comes here all the same.
     """
     return {
         "integrations": {
