@@ -57,7 +57,6 @@ def test_an_import_killed_at_random_rows_ends_as_one_that_was_not(desk: ImportDe
     for _ in range(4):
         run_and_die(desk, rng.randrange(1, 8))
         rows.append(desk.show(import_id)["rows"])
-        desk.end_leases()
         desk.work()
     desk.run_all()
 

@@ -199,6 +199,22 @@ def list_waiting(connection: Driver) -> list[str]:
     return [import_id for (import_id,) in rows]
 
 
+def list_runners(connection: Driver) -> list[str]:
+    """Return who says that they work on an import."""
+    rows = connection.execute(
+        "SELECT DISTINCT runner_id FROM imports WHERE status = 'running' AND runner_id IS NOT NULL"
+    ).fetchall()
+    return [runner_id for (runner_id,) in rows]
+
+
+def end_leases(connection: Driver, runner_id: str) -> None:
+    """Let others take at once what a runner holds that is known to be dead."""
+    connection.execute(
+        "UPDATE imports SET lease_until = now() WHERE runner_id = %s AND status = 'running'",
+        (runner_id,),
+    )
+
+
 def take_import(
     connection: Driver, import_id: str, runner_id: str, lease_seconds: float
 ) -> Import | None:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+from psutil import pid_exists
+
 from cdp.errors import CdpError
 from cdp.ingest.door import Door
 from cdp.ingest.imports import imports_store as store
@@ -62,7 +64,7 @@ class ImportRunner:
         self.uploads = uploads
         self.door = door
         self.defaults = defaults
-        self.runner_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.runner_id = f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(4)}"
         self._database = database
         self._find_source = find_source
         self._log_name = log_name
@@ -106,6 +108,7 @@ class ImportRunner:
 
     def run_next(self) -> bool:
         """Run the oldest import that nobody works on; return whether there was one."""
+        self._end_leases_of_the_dead()
         with self._database.transaction() as connection:
             waiting = store.list_waiting(driver(connection))
         for import_id in waiting:
@@ -119,6 +122,18 @@ class ImportRunner:
                 self._work(taken)
                 return True
         return False
+
+    def _end_leases_of_the_dead(self) -> None:
+        """Do not wait for the lease of a process of this machine that is gone.
+
+        Only a spared wait: should a number mean another process by now, the lease runs out.
+        """
+        with self._database.transaction() as connection:
+            for runner_id in store.list_runners(driver(connection)):
+                host, _, rest = runner_id.rpartition("/")
+                pid = rest.partition("-")[0]
+                if host == socket.gethostname() and pid.isdigit() and not pid_exists(int(pid)):
+                    store.end_leases(driver(connection), runner_id)
 
     def _work(self, taken: Import) -> None:
         _log.info("import_runs", import_id=taken.import_id, after=taken.rows)
