@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -244,3 +246,22 @@ def test_chunks_that_never_end_are_refused_at_the_limit() -> None:
         assert reader._shares.held == 0
 
     asyncio.run(run())
+
+
+def test_a_process_may_hold_as_many_connections_as_the_system_grants() -> None:
+    program = (
+        "import resource\n"
+        "from cdp.runtime.open_files import allow_connections\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
+        "allow_connections(100)\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+        "allow_connections(10**9)\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    soft, hard = map(int, said[0].split())
+    assert soft == min(hard, 600) or hard < 0
+    assert said[1] == f"{hard} {hard}" or hard < 0

@@ -25,6 +25,7 @@ from cdp.runtime.credentials import Credentials
 from cdp.runtime.embedded_postgres import EmbeddedPostgres
 from cdp.runtime.logs import configure_logs
 from cdp.runtime.memory import collect_rarely
+from cdp.runtime.open_files import allow_connections
 from cdp.runtime.run_folder import claim_folder
 from cdp.runtime.stop import follow_parent, stop_on_signals
 from cdp.settings import Settings
@@ -79,6 +80,7 @@ def run_server(
         timeout_keep_alive=75,
         backlog=2048,
     )
+    allow_connections(settings.max_connections)
     collect_rarely()
     with stop_on_signals():
         # The server sets its own handlers and passes the signal on when it is done; ours then
