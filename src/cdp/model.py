@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -21,6 +21,8 @@ SOURCE_TYPES: tuple[SourceType, ...] = (
     "web", "app", "server", "store", "crm", "erp", "service", "shop",
 )  # fmt: skip
 PUBLIC_SOURCE_TYPES: frozenset[str] = frozenset({"web", "app"})
+DEFAULT_CONSENT_AT = datetime(1970, 1, 1, tzinfo=UTC)
+"""The date of a consent that a source's setting states: before whatever anybody says."""
 
 
 class Identifier(NamedTuple):

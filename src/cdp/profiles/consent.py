@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from cdp.model import DEFAULT_CONSENT_AT
+
 
 class Statement(NamedTuple):
     """What one message said of one purpose; ``node_id`` tells whose statement it was."""
@@ -26,6 +28,11 @@ class Statement(NamedTuple):
     def stamp(self) -> tuple[datetime, str, int]:
         """What decides which is newer: event time, then message id, then source."""
         return self.at, self.message_id, self.source_number
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody said it: it stands in the settings of a source."""
+        return self.at == DEFAULT_CONSENT_AT
 
 
 def join_consents(
@@ -44,6 +51,8 @@ def join_consents(
 
 
 def _choose(statements: list[Statement], joined_at: datetime | None) -> Statement:
+    # What a source takes for granted counts only while nobody has said anything.
+    statements = [one for one in statements if not one.is_default] or statements
     newest = max(statements, key=lambda statement: statement.stamp)
     if joined_at is None or newest.at > joined_at:
         return newest

@@ -91,11 +91,18 @@ def show_consent(person: Person, sources: Sources, now: datetime) -> dict[str, A
     return {
         purpose: {
             "granted": statement.granted,
-            "at": format_time(statement.at),
+            # Nobody said it at any time: it is so from the first sight on.
+            "at": _show_seen(person) if statement.is_default else format_time(statement.at),
             "source": sources.get(statement.source_number, _UNKNOWN).name,
+            **({"default": True} if statement.is_default else {}),
         }
         for purpose, statement in joined.items()
     }
+
+
+def _show_seen(person: Person) -> str | None:
+    first = [node.first_seen for node in person.nodes if node.first_seen is not None]
+    return _show_time(min(first, default=None))
 
 
 def show_event(event: TimelineEvent, sources: Sources, *, is_masked: bool) -> dict[str, Any]:

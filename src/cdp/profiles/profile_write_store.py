@@ -35,7 +35,7 @@ SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[]::json[], %b::timestamp
 RETURNING node_id
 """
 
-_UPSERT_CONSENTS = """
+UPSERT_CONSENTS = """
 INSERT INTO consents AS c (node_id, purpose, granted, at, message_id, source_number)
 SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
                      %b::int[])
@@ -72,7 +72,7 @@ def write_consents(connection: Driver, placed: Iterable[PlacedEvent]) -> set[int
     """Let each purpose take the newest statement of its node; return the nodes that changed."""
     return _write_registers(
         connection,
-        _UPSERT_CONSENTS,
+        UPSERT_CONSENTS,
         (
             (node, purpose, granted, event)
             for event, node in placed

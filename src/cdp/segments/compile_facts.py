@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cdp.model import DEFAULT_CONSENT_AT
 from cdp.segments.compile_members import Members, as_members, members_where
 from cdp.segments.compile_paths import json_at
 from cdp.segments.compile_scope import Scope
@@ -145,9 +146,12 @@ def consent_members(rule: Consent, scope: Scope, parameters: Parameters) -> Memb
         f'AND c."at" <= {parameters.add(scope.now)}'
     )
     # After a merge the most restrictive statement counts until a newer one replaces them all.
+    said = parameters.add(DEFAULT_CONSENT_AT)
     verdict = (
         'CASE WHEN coalesce(max("at") > any_value(joined_at), TRUE) '
-        f"THEN arg_max(granted, {NEWEST}) ELSE bool_and(granted) END"
+        f"THEN arg_max(granted, {NEWEST}) "
+        # What a source takes for granted counts only while nobody has said anything.
+        f'ELSE coalesce(bool_and(granted) FILTER (WHERE "at" > {said}), bool_and(granted)) END'
     )
     rows = f"SELECT profile_no, {verdict} AS granted FROM ({statements}) GROUP BY profile_no"
     wanted = "granted" if rule.granted else "NOT granted"

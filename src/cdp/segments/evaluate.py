@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, assert_never
 
+from cdp.model import DEFAULT_CONSENT_AT
 from cdp.runtime.clock import format_time
 from cdp.segments import regex_engine
 from cdp.segments.evaluate_events import (
@@ -291,6 +292,7 @@ def _consent(person: PersonFacts, purpose: str, now: datetime) -> bool | None:
     facts = [fact for fact in person.consents if fact.purpose == purpose and fact.at <= now]
     if not facts:
         return None
+    facts = [fact for fact in facts if fact.at > DEFAULT_CONSENT_AT] or facts
     newest = max(facts, key=lambda fact: (fact.at, fact.message_id, fact.source))
     if person.joined_at is None or newest.at > person.joined_at:
         return newest.granted

@@ -1,0 +1,47 @@
+"""What the people of a source are taken to agree to while nobody has said anything.
+
+A default is a statement dated before all others, with the source as its evidence. So whatever is
+really said replaces it, in any order of arrival, and a refusal by default outranks a consent by
+default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cdp.model import DEFAULT_CONSENT_AT, Source
+from cdp.profiles.profile_write_store import UPSERT_CONSENTS
+from cdp.storage.database import Driver
+
+# Of two defaults the one whose message id is greater counts.
+_GRANTED, _REFUSED = "default-granted", "default-refused"
+
+
+def write_default_consents(
+    connection: Driver, seen: Iterable[tuple[Source, int | None]]
+) -> set[int]:
+    """Keep the defaults of the sources for the nodes seen; return the nodes that changed."""
+    rows = sorted(
+        {
+            (node, purpose, source.number, bool(granted))
+            for source, node in seen
+            if node is not None
+            for purpose, granted in (source.settings.get("default_consent") or {}).items()
+        }
+    )
+    if not rows:
+        return set()
+    # One row a node and purpose: a statement cannot change a row twice.
+    chosen = {(node, purpose): (number, granted) for node, purpose, number, granted in rows}
+    for node, purpose, number, granted in rows:
+        if not granted:
+            chosen[node, purpose] = (number, granted)
+    parameters = (
+        [node for node, _ in chosen],
+        [purpose for _, purpose in chosen],
+        [granted for _, granted in chosen.values()],
+        [DEFAULT_CONSENT_AT for _ in chosen],
+        [_GRANTED if granted else _REFUSED for _, granted in chosen.values()],
+        [number for number, _ in chosen.values()],
+    )
+    return {node for (node,) in connection.execute(UPSERT_CONSENTS, parameters)}
