@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from cdp.accounts.account import AccountSaid, MemberSaid
 from cdp.log.port import Record
@@ -55,6 +56,15 @@ Message = Event | Posted
 """What has its effect once."""
 
 
+class Gap(NamedTuple):
+    """Records that were gone from the log before anybody read them."""
+
+    partition: int
+    first: int
+    """Offset of the first one."""
+    records: int
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction works off, and how far it reaches in the log."""
@@ -67,6 +77,7 @@ class Batch:
     rejected: list[RejectedEvent] = field(default_factory=list)
     dead: list[tuple[Record, str]] = field(default_factory=list)
     """Records that nobody can read, and why."""
+    gaps: list[Gap] = field(default_factory=list)
     received: Counter[tuple[str, datetime]] = field(default_factory=Counter)
     """Lines by source id and time of receipt, as the headers of the records count them."""
     lost: Counter[tuple[str, datetime]] = field(default_factory=Counter)

@@ -131,6 +131,7 @@ def account(tx: Driver, work: Work) -> None:
     kept_before = outcomes.write_rejected(tx, work.batch.rejected, work.batch_id)
     outcomes.write_dead_letters(tx, work.batch.log, work.batch.dead)
     outcomes.write_gaps(tx, work.batch.log, work.batch.gaps)
+    outcomes.write_gaps(tx, work.batch.log, work.batch.gaps)
     counts = tally_outcomes(work.batch, work.fresh, work.duplicates, kept_before)
     outcomes.count_outcomes(tx, counts)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
-from cdp.batch import Batch
+from cdp.batch import Batch, Gap
 from cdp.ingest.read_line import read_line
 from cdp.ingest.refused_lines import (
     count_received,
@@ -44,7 +44,7 @@ def read_batch(
     Lines named in ``skip`` as (partition, offset, line number) are refused as unprocessable with
     ``skip_reason``; so are lines that cannot be read. Records that cannot be are dead letters.
     """
-    batch = Batch(log, _moves(records, positions))
+    batch = Batch(log, _moves(records, positions), gaps=list(_find_gaps(records, positions)))
     reader = RecordReader(identify, currency)
     for record in records:
         received = count_received(record)
@@ -78,6 +78,16 @@ def _moves(records: Sequence[Record], positions: Mapping[int, int]) -> dict[int,
         before, _ = moves.get(record.partition, (positions.get(record.partition, 0), 0))
         moves[record.partition] = (before, record.offset + 1)
     return moves
+
+
+def _find_gaps(records: Sequence[Record], positions: Mapping[int, int]) -> Iterator[Gap]:
+    """Give what retention took from the log before it was read: offsets have no gaps otherwise."""
+    expected = dict(positions)
+    for record in records:
+        first = expected.get(record.partition, 0)
+        if record.offset > first:
+            yield Gap(record.partition, first, record.offset - first)
+        expected[record.partition] = record.offset + 1
 
 
 def _read_event(

@@ -11,7 +11,7 @@ from cdp import receipts
 from cdp.access import audit_store
 from cdp.access.guard import require
 from cdp.access.scopes import Caller
-from cdp.errors import NotFound, Unavailable
+from cdp.errors import Conflict, NotFound, Unavailable
 from cdp.ingest import dead_letters_store as letters
 from cdp.ingest.packing import ANSWER_SECONDS
 from cdp.ingest.rejected_store import (
@@ -151,6 +151,8 @@ def create_router(database: Database, log: Log, replayer: Replayer) -> APIRouter
         with database.transaction() as connection:
             tx = driver(connection)
             letter = letters.lock_dead_letter(tx, _read_number(letter_id))
+            if not letter.value:
+                raise Conflict("nothing_left", "nothing is left of it; discard it")
             offset = _append(log, letter)
             letters.resolve(tx, letter.number, "replayed")
             audit_store.record(tx, caller.actor, "dead_letter_replayed", letter_id, {})

@@ -124,6 +124,20 @@ def write_dead_letters(connection: Driver, log: str, letters: Iterable[tuple[Rec
         )
 
 
+def write_gaps(connection: Driver, log: str, gaps: Iterable[tuple[int, int, int]]) -> None:
+    """Keep that records are missing: ``(partition, offset of the first, how many)``.
+
+    They are dead letters without content, so that they raise the alarm until somebody knows.
+    """
+    for partition, first, count in gaps:
+        reason = f"gone: {count} records were no longer in the log when it was their turn"
+        connection.execute(
+            """INSERT INTO dead_letters (log, partition, record_offset, reason, headers, value)
+               VALUES (%s, %s, %s, %s, '{}', '')""",
+            (log, partition, first, reason),
+        )
+
+
 def drop_refused_before(database: Database, before: datetime, *, limit: int = 5000) -> int:
     """Forget refused events received before ``before``, at most ``limit``; return how many.
 
