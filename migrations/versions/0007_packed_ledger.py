@@ -46,6 +46,8 @@ END $$
 
 
 def upgrade() -> None:
+    # Two weeks of keys are sorted here.
+    op.execute("SET LOCAL statement_timeout = 0")
     op.rename_table("ledger", "ledger_by_week")
     op.execute("ALTER TABLE ledger_by_week RENAME CONSTRAINT pk_ledger TO pk_ledger_by_week")
     op.create_table(
@@ -65,6 +67,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("SET LOCAL statement_timeout = 0")
     op.rename_table("ledger", "unpacked_ledger")
     op.execute("ALTER TABLE unpacked_ledger RENAME CONSTRAINT pk_ledger TO pk_unpacked_ledger")
     op.create_table(

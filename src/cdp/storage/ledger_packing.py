@@ -198,4 +198,9 @@ def _write_state(connection: Driver, state: _State) -> None:
 def _vacuum(database: Database) -> None:
     autocommit = database.engine.execution_options(isolation_level="AUTOCOMMIT")
     with autocommit.connect() as connection:
-        connection.exec_driver_sql("VACUUM ledger, ledger_pages")
+        # However large the pages have become.
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        try:
+            connection.exec_driver_sql("VACUUM ledger, ledger_pages")
+        finally:
+            connection.exec_driver_sql("RESET statement_timeout")
