@@ -133,7 +133,20 @@ def _describe_access(document: dict[str, Any], routes: list[GuardedRoute]) -> No
 def _ingest_paths() -> dict[str, Any]:
     paths = {f"/v1/{call}": _ingest_post("Event") for call in (*_SINGLE_CALLS, *_SINGLE_LETTERS)}
     paths |= {f"/v1/{call}": _ingest_post("Batch") for call in _BATCH_CALLS}
-    return paths | {f"/v1/{name.lower()}": _post_records(name) for name in ("Orders", "Accounts")}
+    paths |= {f"/v1/{name.lower()}": _post_records(name) for name in ("Orders", "Accounts")}
+    return paths | {"/v1/hooks/{source_id}": _post_hook()}
+
+
+def _post_hook() -> dict[str, Any]:
+    path = _ingest_post("Accepted")
+    operation = path["post"]
+    operation["summary"] = "Take what a shop sends by itself, signed with the source's secret."
+    operation["security"] = []
+    operation["parameters"] = [
+        {"name": "source_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    ]
+    operation["requestBody"]["content"] = {"application/json": {"schema": {}}}
+    return path
 
 
 def _post_records(schema: str) -> dict[str, Any]:

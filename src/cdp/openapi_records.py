@@ -57,6 +57,10 @@ _ORDER = {
                 },
             },
         },
+        "partial": {
+            "type": "boolean",
+            "description": "It says only what it names; the rest of the order stays as it is.",
+        },
         "refunds": {
             "type": "array",
             "items": {
