@@ -51,6 +51,8 @@ class Trouble:
     faults: Sequence[Fault] = ()
     pace: int | None = None
     """Bytes a second."""
+    rate_limit: Mapping[str, int] | None = None
+    """Of the source: here it is the server itself that says not now."""
     for_browsers: bool = True
     is_short_of_patience: bool = False
     resends_what_is_stored: bool = False
@@ -71,8 +73,15 @@ TROUBLES = {
             for_browsers=False,
             resends_what_is_stored=True,
         ),
-        Trouble("late-answer", [Late(1.5)], for_browsers=False, is_short_of_patience=True),
+        Trouble(
+            "late-answer",
+            [Late(1.5)],
+            for_browsers=False,
+            is_short_of_patience=True,
+            resends_what_is_stored=True,
+        ),
         Trouble("slow-line", pace=5_000),
+        Trouble("own-rate-limit", rate_limit={"events_per_second": 10, "burst": 3}),
     )
 }
 
@@ -101,7 +110,8 @@ def proxies() -> Iterator[ProxyLoop]:
 
 
 def prepare(stack: SmallStack, proxies: ProxyLoop, sdk: Sdk, trouble: Trouble) -> Ordeal:
-    sender = stack.add_source("web" if sdk.runtime == "browser" else "server")
+    settings = {"rate_limit": trouble.rate_limit} if trouble.rate_limit else {}
+    sender = stack.add_source("web" if sdk.runtime == "browser" else "server", settings)
     proxy = proxies.open(stack.url, trouble.faults, pace=trouble.pace)
     options = PATIENCE[sdk.runtime] if trouble.is_short_of_patience else {}
     job = Job(proxy, sender.key, write_calls(new_story()), options)
@@ -175,7 +185,8 @@ def test_every_event_is_stored_once_whatever_happened_on_its_way(
     for fault in ordeal.trouble.faults:
         met = set(list_ids(post for post in proxy.posts if post.fault == fault))
         assert len(met) == len(sdk.types), f"not every message met {fault}"
-    delivered = proxy.forwarded_ids
+    # What the server refused for the time being counts as not delivered.
+    delivered = list_ids(post for post in proxy.posts if post.forwarded and post.status != 429)
     account = stack.wait_for(ordeal.sender, len(delivered))
     stored = [row["message_id"] for row in stack.read_events(ordeal.sender)]
     assert sorted(stored) == sorted(set(delivered))
@@ -184,11 +195,26 @@ def test_every_event_is_stored_once_whatever_happened_on_its_way(
     assert (account.stored, account.rejected) == (len(stored), 0)
     assert account.duplicate == len(delivered) - len(stored)
     assert account.balanced
-    if ordeal.trouble.resends_what_is_stored:
-        assert account.duplicate >= len(stored)
     # rudder-node takes a time-out of its own for final; the server had what it sent.
     gives_up = sdk.name == "rudder-node" and trouble == "late-answer"
     assert bool(ordeal.job.errors) == gives_up
+    if ordeal.trouble.resends_what_is_stored and not gives_up:
+        assert account.duplicate >= len(stored)
+
+
+ONE_BY_ONE = ["segment-browser", "segment-browser-1.83", "rudder-browser"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_a_key_over_its_limit_is_told_when_to_come_back(in_browsers: Ordeals, name: str) -> None:
+    posts = in_browsers[name, "own-rate-limit"].job.proxy.posts
+    refused = [post for post in posts if post.status == 429]
+    assert refused
+    for post in refused:
+        assert int(post.answer_headers["retry-after"]) >= 1
+        assert post.answer_headers["x-ratelimit-reset"] == post.answer_headers["retry-after"]
+        assert post.answer_headers["access-control-allow-origin"] == post.header("origin")
 
 
 def find_asked(ordeal: Ordeal) -> set[str | None]:

@@ -148,7 +148,7 @@ def run_in_browser(
     jobs: Sequence[tuple[Sdk, Job]],
     is_done: Callable[[Sdk, Job], bool],
     *,
-    seconds: float = 60,
+    seconds: float = 120,
 ) -> None:
     """Open a page for each job and keep them all open until each is done."""
     tabs = [open_page(chromium, sdk, job) for sdk, job in jobs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -57,10 +57,12 @@ class SmallStack:
     log: PostgresLog
     directory: SourceDirectory
 
-    def add_source(self, kind: SourceType = "server") -> Sender:
+    def add_source(
+        self, kind: SourceType = "server", settings: Mapping[str, Any] | None = None
+    ) -> Sender:
         """Make a source; its key works at once."""
         with self.database.transaction() as connection:
-            source, key = create_source(driver(connection), "sdk", kind, {})
+            source, key = create_source(driver(connection), "sdk", kind, settings or {})
         self.directory.refresh()
         return Sender(source.source_id, source.number, key)
 
