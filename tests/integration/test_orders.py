@@ -11,13 +11,20 @@ import pytest
 from fastapi import FastAPI
 
 from cdp import receipts
+from cdp.access import tokens_store
+from cdp.access.guard import Guard, read_requirements
+from cdp.access.token_directory import TokenDirectory
 from cdp.identity.identifiers import identify as identify_claims
+from cdp.identity.identifiers import normalise
 from cdp.identity.identity_store import IdentityStore, ensure_salt
 from cdp.identity.rules import default_rules
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.ingest.sources_store import create_source
 from cdp.log.port import Log
 from cdp.log.postgres_log import PostgresLog
+from cdp.orders import routes
+from cdp.profiles.routes import People
+from cdp.runtime.error_answers import install_error_answers
 from cdp.storage.database import Database, driver
 from cdp.worker import Worker
 from tests.support.ingest_server import run_ingest
@@ -35,6 +42,8 @@ class Shop:
         with database.transaction() as connection:
             tx = driver(connection)
             self._salt = ensure_salt(tx)
+            scopes = ("profiles:read", "pii:read")
+            self._token = tokens_store.create_token(tx, "reader", scopes)[1]
             for name, kind, scope in (
                 ("erp", "erp", {}), ("shop", "server", {}), ("page", "web", {}),
                 ("other", "store", {"order_scope": "other"}),
@@ -73,6 +82,11 @@ class Shop:
         assert answer.json()["rejected"] == []
         self.work()
 
+    def get(self, path: str) -> Any:
+        """Read from the api, as whoever sees everything."""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        return httpx.get(f"{self._url}/v1/{path}", headers=headers).json()
+
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         with self.database.transaction() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(sql)]
@@ -88,7 +102,13 @@ class Shop:
 def shop(database: Database) -> Iterator[Shop]:
     log = PostgresLog(database, 4)
     directory = SourceDirectory(database)
-    with run_ingest(directory, log, FastAPI()) as url:
+    people = People(database, partial(normalise, rules=default_rules("CN")))
+    router = routes.create_router(database, people.find_number, lambda name: name)
+    api = FastAPI()
+    api.include_router(router)
+    api.add_middleware(Guard, routes=read_requirements([router]), tokens=TokenDirectory(database))
+    install_error_answers(api)
+    with run_ingest(directory, log, api) as url:
         made = Shop(database, log, url)
         directory.start()
         yield made
@@ -114,7 +134,10 @@ def test_posted_orders_are_counted_like_events_and_kept_when_refused(shop: Shop)
     assert [(row["index"], row["messageId"], row["code"]) for row in body["rejected"]] == [
         (1, "x", "invalid_money")
     ]
-    assert len(receipts.decode(body["receipt"]).offsets) == 2
+    # A record of orders and one of refusals, in two partitions or behind one another in one.
+    receipt = receipts.decode(body["receipt"])
+    assert receipt is not None
+    assert sum(offset + 1 for offset in receipt.offsets.values()) == 2
     shop.work()
     assert shop.totals() == [("", "1001", "completed", 10_000, 0, "ann@example.com")]
     assert shop.ask("SELECT message_id, code, raw FROM rejected") == [
@@ -191,3 +214,64 @@ def test_a_key_that_lies_in_the_open_cannot_post_orders(shop: Shop) -> None:
 def test_the_path_takes_posts_only(shop: Shop) -> None:
     answer = httpx.get(f"{shop._url}/v1/orders")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def cny(amount: int) -> dict[str, Any]:
+    return {"amount": amount, "currency": "CNY"}
+
+
+def test_an_order_is_shown_with_every_version_that_was_told_of_it(shop: Shop) -> None:
+    shop.track("Order Completed", "m1", order_id="1001", total=90)
+    refunds = [{"refund_id": "r", "amount": 50}]
+    shop.tell(version(5, 300, refunds=refunds, identifiers=ANN, tax=12.5))
+    shop.tell(version(2, 100))
+
+    shown = shop.get("orders/1001")
+
+    assert (shown["total"], shown["refunded"], shown["net"]) == (
+        cny(30_000),
+        cny(5_000),
+        cny(25_000),
+    )
+    assert (shown["scope"], shown["tax"]) == ("", cny(1_250))
+    assert shown["profile_id"].startswith("prf_")
+    assert [
+        (one["source"], one["kind"], one["total"], one["is_current"]) for one in shown["versions"]
+    ] == [
+        ("shop", "completed", cny(9_000), False),
+        ("erp", "record", cny(30_000), True),
+        ("erp", "record", cny(10_000), False),
+    ]
+    listed = shop.get("profiles/email:ann@example.com/orders")["data"]
+    assert [(one["order_id"], one["net"]) for one in listed] == [("1001", cny(25_000))]
+
+
+def test_an_order_of_a_numbering_of_its_own_is_shown_by_its_scope(shop: Shop) -> None:
+    shop.tell(version(1, 100))
+    shop.tell(version(2, 200), {"order_id": "7", "total": 7}, key="other")
+    totals = [shop.get(f"orders/{path}")["total"] for path in ("1001", "1001?scope=other", "7")]
+    assert totals == [cny(10_000), cny(20_000), cny(700)]
+    assert shop.get("orders/7?scope=third")["code"] == "order_not_found"
+    assert shop.get("orders/7")["profile_id"] is None
+
+
+def test_a_version_dated_in_the_far_future_is_not_the_newest_for_ever(shop: Shop) -> None:
+    shop.tell({"order_id": "1", "updated_at": "2099-01-01T00:00:00Z", "total": 1})
+    shop.tell({"order_id": "1", "total": 2})
+    assert [row[3] for row in shop.totals()] == [200]
+    assert shop.get("orders/1")["updated_at"] < "2099"
+
+
+def test_refunds_that_come_late_twice_and_out_of_order_are_taken_off_once(shop: Shop) -> None:
+    def refund(hour: int, *amounts: int) -> dict[str, Any]:
+        refunds = [{"refund_id": f"r{n}", "amount": amount} for n, amount in enumerate(amounts)]
+        return version(hour, 100, currency="JPY", refunds=refunds)
+
+    shop.tell(refund(4, 30, 20), refund(2), refund(4, 30, 20))
+    shop.tell(refund(3, 30), refund(2))
+    assert [row[2:5] for row in shop.totals()] == [("completed", 100, 50)]
+    shop.track("Order Completed", "m1", order_id="9", total="9.995", currency="KWD")
+    for message_id in ("m2", "m2", "m3"):
+        shop.track("Order Refunded", message_id, order_id="9", total="1.005")
+    shop.work()
+    assert [row[3:5] for row in shop.totals()] == [(100, 50), (9_995, 2_010)]

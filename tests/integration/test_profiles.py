@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -18,8 +17,11 @@ from cdp.access.guard import Guard, read_requirements
 from cdp.access.token_directory import TokenDirectory
 from cdp.accounts.account import AccountSaid, MemberSaid
 from cdp.accounts.accounts_store import PlacedAccount, write_accounts
+from cdp.orders import routes as order_routes
+from cdp.orders.order import Line, Refund, Report
+from cdp.orders.orders_store import PlacedReport, write_reports
 from cdp.profiles import routes, search_routes
-from cdp.profiles.profile_names import keep_encoded_slashes
+from cdp.profiles.profile_names import keep_encoded_slashes, restore_slashes
 from cdp.receipts import Progress
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.error_answers import install_error_answers
@@ -46,6 +48,9 @@ def _build(database: Database) -> Any:
     routers = [
         search_routes.create_router(database, _normalise),
         routes.create_router(database, _normalise),
+        order_routes.create_router(
+            database, routes.People(database, _normalise).find_number, restore_slashes
+        ),
         receipts.create_router(progress),
     ]
     app = FastAPI(redirect_slashes=False)
@@ -434,24 +439,25 @@ async def test_orders_count_when_something_remains_after_refunds(
 
 
 async def test_orders_are_listed_newest_first_in_pages(
-    client: httpx.AsyncClient, writer: Writer
+    client: httpx.AsyncClient, database: Database, writer: Writer
 ) -> None:
     node = writer.add_node("user_id", "7")
     for number in range(3):
-        document = {
-            "status": "paid",
-            "placed_at": hour(number).isoformat(),
-            "updated_at": hour(number).isoformat(),
-            "tax": 5,
-            "lines": [{"sku": "tea", "price": 700, "quantity": 1}],
-            "refunds": [{"refund_id": "r", "amount": 200}],
-        }
-        writer.execute(
-            """INSERT INTO orders (scope, order_id, node_id, status, currency, total, refunded,
-                                   placed_at, updated_at, document)
-               VALUES ('', %(id)s, %(node)s, 'paid', 'CNY', 700, 200, %(at)s, %(at)s, %(doc)s)""",
-            {"id": f"o{number}", "node": node, "at": hour(number), "doc": json.dumps(document)},
+        report = Report(
+            f"o{number}",
+            "record",
+            hour(number),
+            f"m{number}",
+            placed_at=hour(number),
+            status="paid",
+            currency="CNY",
+            total=700,
+            tax=5,
+            lines=(Line("tea", quantity=1, price=700),),
+            refunds=(Refund("r", 200),),
         )
+        with database.transaction() as connection:
+            write_reports(driver(connection), [PlacedReport("", 1, node, report)], "CNY")
     first = (await client.get("/v1/profiles/user_id:7/orders?limit=2")).json()
     rest = (
         await client.get(f"/v1/profiles/user_id:7/orders?limit=2&cursor={first['next']}")
@@ -477,7 +483,7 @@ async def test_orders_are_listed_newest_first_in_pages(
         "shipping": None,
         "store": None,
         "channel": None,
-        "lines": [{"sku": "tea", "price": cny(700), "quantity": 1}],
+        "lines": [{"sku": "tea", "name": None, "category": None, "quantity": 1, "price": cny(700)}],
         "refunds": [{"refund_id": "r", "amount": cny(200), "at": None}],
     }
 

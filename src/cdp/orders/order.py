@@ -34,13 +34,34 @@ def fold_reports(reports: Iterable[Report], default_currency: str) -> Order:
     # Two sources may use one message id; what they say is two reports all the same.
     known = sorted(set(reports), key=_order_of)
     partials = [report for report in known if report.is_partial]
-    whole = [report for report in known if not report.is_partial] if partials else known
-    if not whole:
+    counting = _find_counting(known)
+    if not counting:
         started = start_order(partials, default_currency)
         return lay_over(started, partials, is_from_events=False)
-    records = [report for report in whole if report.rank is Rank.RECORD]
-    order = _fold(known, records or whole, default_currency)
-    return lay_over(order, partials, is_from_events=not records) if partials else order
+    order = _fold(known, counting, default_currency)
+    is_from_events = counting[-1].rank is Rank.EVENT
+    return lay_over(order, partials, is_from_events=is_from_events) if partials else order
+
+
+def find_head(reports: Iterable[Report]) -> Report | None:
+    """Return the report that says what the order is worth; ``None`` when only partial ones do."""
+    counting = _find_counting(sorted(set(reports), key=_order_of))
+    return _find_head(counting) if counting else None
+
+
+def _find_counting(known: Sequence[Report]) -> list[Report]:
+    """Return the whole reports of the highest rank."""
+    whole = [report for report in known if not report.is_partial]
+    return [report for report in whole if report.rank is Rank.RECORD] or whole
+
+
+def _find_head(counting: Sequence[Report]) -> Report:
+    # A refund or cancellation may arrive first, or alone: it is all that is known, then.
+    return (_list_stated(counting) or counting)[-1]
+
+
+def _list_stated(counting: Iterable[Report]) -> list[Report]:
+    return [report for report in counting if report.kind in ("record", "completed", "updated")]
 
 
 def _order_of(report: Report) -> tuple[datetime, str, bytes]:
@@ -48,9 +69,8 @@ def _order_of(report: Report) -> tuple[datetime, str, bytes]:
 
 
 def _fold(known: Sequence[Report], counting: Sequence[Report], default_currency: str) -> Order:
-    stated = [report for report in counting if report.kind in ("record", "completed", "updated")]
-    # A refund or cancellation may arrive first, or alone: it is all that is known, then.
-    head = (stated or counting)[-1]
+    stated = _list_stated(counting)
+    head = _find_head(counting)
     currency = _find_currency([*known, *counting, head]) or default_currency
     head = name_amounts(head, currency)
     refunds = _gather_refunds(head, [name_amounts(report, currency) for report in counting])

@@ -18,7 +18,6 @@ from cdp.errors import Unprocessable
 from cdp.model import Identifier
 from cdp.profiles import profile_document as documents
 from cdp.profiles.accounts_read_store import read_accounts
-from cdp.profiles.orders_read_store import read_orders
 from cdp.profiles.profile_names import Normalise, parse_profile_name, profile_not_found
 from cdp.profiles.profile_store import (
     PROFILE_ID,
@@ -61,6 +60,12 @@ class People:
                 raise profile_not_found()
             yield tx, asked, found
 
+    @contextmanager
+    def find_number(self, name: str) -> Iterator[tuple[Driver, int]]:
+        """Give a snapshot and the number of the person whom ``name`` leads to, as ``find`` does."""
+        with self.find(name) as (tx, _, found):
+            yield tx, found.profile_no
+
 
 def read_person(connection: Driver, found: Found) -> Person:
     """Return the person that was found; raise ``NotFound`` when it is gone."""
@@ -93,7 +98,6 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
     _add_profile(router, people)
     _add_traits(router, people)
     _add_events(router, people)
-    _add_orders(router, people)
     _add_lists(router, people)
     return router
 
@@ -204,20 +208,6 @@ def _add_events(router: APIRouter, people: People) -> None:
             [documents.show_event(event, sources, is_masked=is_masked) for event in page],
             encode_cursor(page[-1].key) if len(events) > limit else None,
         )
-
-
-def _add_orders(router: APIRouter, people: People) -> None:
-    @router.get("/v1/profiles/{p}/orders")
-    def list_orders(
-        caller: Reader, p: str, limit: Limit = 100, cursor: str | None = None
-    ) -> Response:
-        """Show a person's orders as they stand, net of refunds, newest first."""
-        past = decode_cursor(cursor, tuple[datetime, int]) if cursor else None
-        with people.find(p) as (tx, _, found):
-            orders = read_orders(tx, found.profile_no, limit=limit + 1, past=past)
-        page = orders[:limit]
-        following = encode_cursor(page[-1][0]) if len(orders) > limit else None
-        return answer_rows([order for _, order in page], following)
 
 
 def _add_lists(router: APIRouter, people: People) -> None:
