@@ -54,6 +54,7 @@ from cdp.ingest.source_directory import SourceDirectory
 from cdp.ingest.write_key import read_basic_key, read_query_key
 from cdp.log.format import JoinedLines, Kind
 from cdp.model import FindCheck, Source, check_nothing
+from cdp.runtime.asgi_scope import BODY_IS_WHOLE
 from cdp.runtime.clock import format_time
 from cdp.settings import Settings
 
@@ -208,7 +209,7 @@ class IngestApp:
             source = self._find_source(key)
             owner = source.source_id
             bucket = self._find_bucket(key, source)
-        body = await self._bodies.read(receive, length, owner)
+        body = await self._bodies.read(receive, length, owner, is_whole=BODY_IS_WHOLE in scope)
         request, accepted, rejected = self._read(route, source, bucket, body, encoding, writer)
         # A busy server waits for the log with hundreds of bodies that nobody needs any more.
         del body

@@ -43,30 +43,32 @@ class BodyReader:
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def read(self, receive: Receive, content_length: bytes | None, owner: str) -> bytes:
+    async def read(
+        self,
+        receive: Receive,
+        content_length: bytes | None,
+        owner: str,
+        *,
+        is_whole: bool = False,
+    ) -> bytes:
         """Return the body as sent; ``owner`` is the source that it counts for.
 
+        ``is_whole`` says that all of it is here already, so that nobody need watch the clock.
         Raises ``TooLarge``, ``TooSlow``, ``Unavailable`` when too many bytes are arriving at once,
         or ``ClientLeft``.
         """
         limit = self._max_bytes
         if content_length is not None and content_length.isdigit() and int(content_length) > limit:
             raise _too_large(limit)
+        if is_whole:
+            return await self._read(receive, owner)
         task = asyncio.current_task()
         assert task is not None
         self._reading[task] = self._tick
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._look)
         try:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            first: bytes = message.get("body", b"")
-            if message.get("more_body", False):
-                return await self._read_on(first, receive, owner)
-            if len(first) > limit:
-                raise _too_large(limit)
-            return first
+            return await self._read(receive, owner)
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
@@ -79,6 +81,17 @@ class BodyReader:
         finally:
             del self._reading[task]
             self._late.discard(task)
+
+    async def _read(self, receive: Receive, owner: str) -> bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        first: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            return await self._read_on(first, receive, owner)
+        if len(first) > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        return first
 
     async def _read_on(self, first: bytes, receive: Receive, owner: str) -> bytes:
         chunks: list[bytes] = []

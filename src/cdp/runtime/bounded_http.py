@@ -11,6 +11,8 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cdp.runtime.asgi_scope import BODY_IS_WHOLE
+
 _ANSWER = (
     b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\n"
     b"%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
@@ -46,6 +48,9 @@ class BoundedHttp(HttpToolsProtocol):
         HttpToolsProtocol.data_received(self, data)
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope:
+            if not cycle.more_body:
+                # The application runs only after this; most requests are one packet.
+                self.scope[BODY_IS_WHOLE] = True  # type: ignore[literal-required]
             if self._deadline is not None and not cycle.response_complete:
                 self._deadline.cancel()
                 self._deadline = None
