@@ -23,7 +23,7 @@ from rich.table import Table
 
 from cdp.runtime.logs import configure_logs
 
-PARTS = ("ingest", "log", "worker", "orders", "imports", "rules", "analytics", "end_to_end")
+PARTS = ("ingest", "door", "log", "worker", "orders", "imports", "rules", "analytics", "end_to_end")
 RESULTS = Path(__file__).parent / "results"
 
 

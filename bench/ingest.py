@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psutil
@@ -49,8 +49,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def run_servers(*kinds: str) -> Iterator[dict[str, Server]]:
-    """All servers at once, on one core; the load runs on another where there is one."""
+def run_servers(*kinds: str, kafka: Sequence[str] = ()) -> Iterator[dict[str, Server]]:
+    """All servers at once, on one core; the load runs on another where there is one.
+
+    ``kafka`` is bootstrap servers and topic, for those kinds that need them.
+    """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [-1]
     processes: list[subprocess.Popen[bytes]] = []
     servers: dict[str, Server] = {}
@@ -60,7 +63,7 @@ def run_servers(*kinds: str) -> Iterator[dict[str, Server]]:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
             arguments = [sys.executable, "-m", "bench.ingest_server", kind, str(port)]
-            processes.append(subprocess.Popen([*arguments, str(cores[0])]))
+            processes.append(subprocess.Popen([*arguments, str(cores[0]), *kafka]))
             servers[kind] = Server(kind, processes[-1], port)
         for server in servers.values():
             _wait_for(server.port)
@@ -76,7 +79,7 @@ def run_servers(*kinds: str) -> Iterator[dict[str, Server]]:
 
 
 def _wait_for(port: int) -> None:
-    for _ in range(300):
+    for _ in range(900):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.1)

@@ -1,14 +1,16 @@
-"""The servers that the ingest bench compares: ``python -m bench.ingest_server KIND PORT CORE``.
+"""The servers that the benches of the door compare.
 
-``bare`` reads the body and answers; ``ours`` is the program's door over a log that acknowledges at
-once; ``textbook`` is the FastAPI endpoint with a pydantic model that everybody writes first.
+``python -m bench.ingest_server KIND PORT CORE [KAFKA TOPIC]``: ``bare`` reads the body and answers;
+``ours`` is the program's door over a log that acknowledges at once; ``textbook`` is the FastAPI
+endpoint with a pydantic model that everybody writes first. ``durable`` and ``textbook_durable`` are
+the latter two over a real Kafka, answering when it has acknowledged.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from types import SimpleNamespace
@@ -17,12 +19,14 @@ from typing import Annotated, Any, Literal, cast
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from kafka import KafkaProducer
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdp.ingest.asgi import IngestApp
 from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
+from cdp.log.kafka_log import KafkaLog
 from cdp.log.port import Log, NewRecord
 from cdp.model import Source
 from cdp.runtime.bounded_http import bound_http
@@ -80,10 +84,10 @@ class OneSource:
         return self._source if write_key == WRITE_KEY else None
 
 
-def ours() -> ASGIApp:
+def ours(log: Log | None = None) -> ASGIApp:
     """The program from its outermost layer inwards: what counts requests, then the door."""
     settings = Settings()
-    writer = PackingWriter(cast(Log, InstantLog()), settings.linger_ms)
+    writer = PackingWriter(log or cast(Log, InstantLog()), settings.linger_ms)
     metrics = Metrics()
     door = IngestApp(
         cast(SourceDirectory, OneSource()),
@@ -141,14 +145,58 @@ def textbook() -> ASGIApp:
     return app
 
 
+def textbook_durable(servers: str, topic: str) -> ASGIApp:
+    """The same over Kafka: one ``send()`` per event, and the answer when all are acknowledged."""
+    app = FastAPI(dependencies=[Depends(_check)])
+    producer = KafkaProducer(
+        bootstrap_servers=servers, acks="all", enable_idempotence=True, linger_ms=5
+    )
+
+    def send(events: list[Event]) -> None:
+        sent = [
+            producer.send(
+                topic,
+                value=event.model_dump_json().encode(),
+                key=(event.userId or event.anonymousId or "").encode(),
+            )
+            for event in events
+        ]
+        for one in sent:
+            one.get(timeout=30)
+
+    # Not async: the client library waits in the thread that asks it to.
+    @app.post("/v1/track")
+    def take_event(event: Event) -> dict[str, bool]:
+        send([event])
+        return {"success": True}
+
+    @app.post("/v1/batch")
+    def take_batch(batch: Batch) -> dict[str, int]:
+        send(batch.batch)
+        return {"accepted": len(batch.batch)}
+
+    return app
+
+
+def _open_log(servers: str, topic: str) -> Log:
+    return KafkaLog(Settings(kafka_bootstrap_servers=servers, kafka_topic=topic))
+
+
 def main() -> None:
     """Serve until killed."""
     kind, port, core = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    kafka = sys.argv[4:]
     if hasattr(os, "sched_setaffinity") and core >= 0:
         os.sched_setaffinity(0, {core})
-    apps = {"bare": lambda: bare, "ours": ours, "textbook": textbook}
+    apps: dict[str, Callable[[], ASGIApp]] = {
+        "bare": lambda: cast(ASGIApp, bare),
+        "ours": ours,
+        "textbook": textbook,
+        "durable": lambda: ours(_open_log(*kafka)),
+        "textbook_durable": lambda: textbook_durable(*kafka),
+    }
     http: Any = "httptools"
-    if kind == "ours":
+    if kind in ("ours", "durable"):
         collect_rarely()  # as `cdp serve` does
         http = bound_http(
             max_connections=4000, max_header_bytes=65536, header_seconds=10, leftover_seconds=30
