@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from cdp.ingest.door import Door
 from cdp.ingest.parse import Judged, judge, open_batch
+from cdp.log.port import Log
+from cdp.model import Source
 from cdp.plan.check import CheckedPlan, PlanMode, make_check, prepare_plan
 from cdp.plan.plan import check_document
+from cdp.settings import Settings
 
 ORDER = {
     "type": "object",
@@ -206,6 +210,17 @@ def test_a_source_has_its_own_part_of_the_plan() -> None:
     assert judge_one({"type": "identify", "userId": "u"}, "block", prepare(document)).accepted
     others = prepare(document, "src_2")
     assert not judge_one({"type": "identify", "userId": "u"}, "block", others).accepted
+
+
+def test_what_comes_by_import_hook_or_replay_meets_the_same_plan() -> None:
+    class NoLog:
+        partitions = 1
+
+    check = make_check(prepare(), "block")
+    door = Door(cast(Log, NoLog()), Settings(), (), lambda _: check)
+    lines = [json.dumps(track(name)).encode() for name in ("Unheard of", "Anything")]
+    judged = door.judge(Source("src_1", 1, "crm", "crm"), "events", lines)
+    assert (judged.accepted, judged.rejected[0].code) == (1, "unplanned_event")
 
 
 def test_what_the_batch_says_for_all_is_part_of_a_blocked_event() -> None:

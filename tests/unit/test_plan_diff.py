@@ -107,3 +107,29 @@ def test_a_rewritten_schema_that_takes_the_same_breaks_nothing() -> None:
     found = diff_plans(plan(OLD), plan(new))
     assert found
     assert not any(one.breaking for one in found)
+
+
+def branch(number: int) -> dict[str, Any]:
+    """A schema whose alternatives multiply: a proof about it would take minutes."""
+    pair = [{"properties": {f"p{n}": {"type": "string"}}, "required": [f"p{n}"]} for n in range(99)]
+    return {"allOf": [{"anyOf": pair[2 * n : 2 * n + 2]} for n in range(number)]}
+
+
+def test_of_many_alternatives_nothing_is_proved_and_nothing_claimed() -> None:
+    old = {**branch(40), "properties": {"z": {}}, "required": ["z"]}
+    optional, unproved = diff_plans(plan(old), plan({**old, "required": []}))
+    assert (optional.what, optional.breaking) == ("E.z", False)
+    assert (unproved.what, unproved.breaking) == ("E", True)
+    assert "cannot be shown" in unproved.message
+
+
+def test_a_remark_breaks_nothing_whatever_the_schema() -> None:
+    new = {**branch(40), "title": "T"}
+    assert [one.breaking for one in diff_plans(plan(branch(40)), plan(new))] == [False]
+
+
+def test_definitions_that_many_properties_share_do_not_hinder_a_proof() -> None:
+    money = {"$defs": {"money": {"type": "number"}}, "type": "object"}
+    old = {**money, "properties": {f"p{n}": {"$ref": "#/$defs/money"} for n in range(50)}}
+    new = {**old, "properties": {**old["properties"], "extra": {}}}
+    assert [one.breaking for one in diff_plans(plan(old), plan(new))] == [False]

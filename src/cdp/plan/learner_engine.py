@@ -41,7 +41,7 @@ _log = get_logger(__name__)
 
 MOST_EVENTS = 100_000
 """Events in a step, unless one batch alone has more."""
-_MOST_BATCHES = 4_096
+_MOST_BATCHES = 50_000
 # Taking properties apart is what costs: of a large stretch, some stand for all.
 _MOST_READ = 10_000
 _MOST_SHAPES = 1_000

@@ -31,6 +31,14 @@ _ONE = frozenset(
 )  # fmt: skip
 _LIST = frozenset({"prefixItems", "allOf", "anyOf", "oneOf"})
 _MAP = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
+_CONDITIONS = (
+    "not",
+    "if",
+    "contains",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "propertyNames",
+)
 _REFUSED = frozenset({"$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$id", "$anchor"})
 
 Schema = dict[str, Any]
@@ -81,6 +89,31 @@ def count_patterns(schema: Any) -> int:
         return 0
     own = int("pattern" in schema) + len(_as_map(schema.get("patternProperties")))
     return own + sum(count_patterns(inner) for _, inner in list_subschemas(schema))
+
+
+def count_branches(schema: Any) -> int:
+    """Return how many alternatives and conditions ``schema`` holds, references written out."""
+    definitions = _as_map(schema.get("$defs")) if isinstance(schema, dict) else {}
+    counted: dict[str, int] = {}
+
+    def count(one: Any) -> int:
+        if not isinstance(one, dict):
+            return 0
+        branches = sum(len(one[name]) for name in _LIST if isinstance(one.get(name), list))
+        branches += sum(1 for name in _CONDITIONS if name in one)
+        branches += len(_as_map(one.get("dependentSchemas")))
+        inner = (inner for steps, inner in list_subschemas(one) if steps[0] != "$defs")
+        branches += sum(map(count, inner))
+        reference = one.get("$ref")
+        if isinstance(reference, str):
+            name = _name_of(reference)
+            if name not in counted:
+                counted[name] = 0
+                counted[name] = count(definitions.get(name))
+            branches += counted[name]
+        return branches
+
+    return count(schema)
 
 
 def list_subschemas(schema: Schema) -> Iterator[tuple[Steps, Any]]:
