@@ -98,6 +98,11 @@ def test_an_answer_without_an_origin_allows_any_but_no_cookies() -> None:
     assert b"access-control-allow-credentials" not in answer
 
 
+@pytest.mark.parametrize("origin", [None, b"https://shop.example"])
+def test_no_cache_gives_one_page_the_answer_to_another(origin: bytes | None) -> None:
+    assert dict(cors_headers(origin))[b"vary"] == b"Origin"
+
+
 @pytest.mark.parametrize(
     ("path", "template", "kind"),
     [
@@ -142,6 +147,26 @@ def test_settings_say_the_address_by_which_they_were_asked() -> None:
     assert segment == {"apiKey": "k", "apiHost": "cdp.example:8080/v1", "protocol": "http"}
     assert find_address("http", headers, "https://c.example/cdp/") == ("https", "c.example/cdp")
     assert find_address("http", [(b"host", b"evil/../x")], None) == ("http", "localhost")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "protocol"),
+    [
+        (b"cdp.example", b"https://shop.example", "https"),
+        (b"cdp.example", b"http://shop.example", "http"),
+        (b"cdp.example", None, "http"),
+        # These alone may be asked without TLS by a page that came with it.
+        (b"localhost:8080", b"https://shop.example", "http"),
+        (b"127.0.0.1:8080", b"https://shop.example", "http"),
+        (b"[::1]:8080", b"https://shop.example", "http"),
+    ],
+)
+def test_a_page_that_came_by_https_is_sent_to_https_whatever_a_proxy_forgot_to_say(
+    host: bytes, origin: bytes | None, protocol: str
+) -> None:
+    headers = [(b"host", host)] + ([(b"origin", origin)] if origin else [])
+    assert find_address("http", headers, None)[0] == protocol
+    assert find_address("https", headers, None)[0] == "https"
 
 
 def test_a_pixel_is_an_event_in_a_query() -> None:

@@ -31,6 +31,8 @@ def cors_headers(origin: bytes | None) -> Headers:
         return [
             (b"access-control-allow-origin", b"*"),
             (b"access-control-expose-headers", _EXPOSED),
+            # A cache may not give this answer to a page either.
+            (b"vary", b"Origin"),
         ]
     return [
         (b"access-control-allow-origin", origin),

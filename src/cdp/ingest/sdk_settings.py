@@ -18,19 +18,28 @@ from cdp.model import Source
 CACHE_CONTROL = b"public, max-age=300"
 _HOST = re.compile(r"[A-Za-z0-9.\-_]{1,255}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
+_LOOPBACK = re.compile(
+    r"(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$", re.IGNORECASE
+)
+
 
 def find_address(
     scheme: str, headers: Iterable[tuple[bytes, bytes]], public_url: str | None
 ) -> tuple[str, str]:
     """Return protocol and host (with path, if any) by which the caller reaches us.
 
-    ``public_url`` decides when it is set; otherwise the request itself.
+    ``public_url`` decides when it is set; otherwise the request itself. A proxy that ends TLS may
+    not say so, or not be trusted to. But a page that came by https cannot have reached us without,
+    unless on its own machine: browsers refuse to mix.
     """
     if public_url:
         parts = urlsplit(public_url)
         return parts.scheme, parts.netloc + parts.path.rstrip("/")
     host = (find_header(headers, b"host") or b"").decode("latin-1")
-    return scheme, host if _HOST.fullmatch(host) else "localhost"
+    if not _HOST.fullmatch(host):
+        host = "localhost"
+    is_secure = (find_header(headers, b"origin") or b"").startswith(b"https:")
+    return "https" if is_secure and not _LOOPBACK.match(host) else scheme, host
 
 
 _EVERYTHING: Mapping[str, Any] = {"__default": {"enabled": True}}
