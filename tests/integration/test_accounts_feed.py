@@ -14,7 +14,12 @@ from cdp.accounts.account import AccountSaid, MemberSaid
 from cdp.accounts.accounts_store import PlacedAccount, write_accounts
 from cdp.analytics.engine import Engine
 from cdp.analytics.feed import Feed
+from cdp.segments import segments_store
+from cdp.segments.evaluate import explain
 from cdp.segments.membership_store import read_touched
+from cdp.segments.parse import parse_rule
+from cdp.segments.person_engine import read_person_facts
+from cdp.segments.refresh import Refresher
 from cdp.storage.database import Database, driver
 from tests.support.committed import Batch, committing
 
@@ -149,3 +154,50 @@ def test_a_rebuild_gives_the_same_accounts(database: Database, engine: Engine, f
     assert len(before[1]) == 1
     feed.rebuild()
     assert (rows(engine, "FROM accounts"), rows(engine, "FROM account_members")) == before
+
+
+def test_a_segment_follows_the_traits_and_the_members_of_accounts(
+    database: Database, engine: Engine, feed: Feed
+) -> None:
+    pro = {"trait": "plan", "op": "eq", "value": "pro"}
+    with database.transaction() as connection:
+        segments_store.create_segment(
+            driver(connection),
+            key="pro",
+            name="pro",
+            description="",
+            rule={"account": pro},
+            consent=None,
+            actor="test",
+            now=NOON,
+        )
+    refresher = Refresher(database, engine, timezone="UTC", time_seconds=3600)
+
+    def members_at(hours: int) -> list[str]:
+        feed.catch_up()
+        refresher.refresh(NOON + timedelta(hours=hours))
+        found = rows(engine, "SELECT profile_id FROM memberships ORDER BY 1")
+        return [name.removeprefix("prf_user_id_") for (name,) in found]
+
+    with committing(database) as batch:
+        ann, bob = batch.add_person("ann"), batch.add_person("bob")
+        tell(batch, (ann, BUYER), plan="free")
+    assert members_at(1) == []
+    with committing(database) as batch:
+        tell(batch, hours=2, plan="pro")
+    assert members_at(2) == ["ann"]
+    with committing(database) as batch:
+        tell(batch, (ann, MemberSaid(False)), (bob, BUYER), hours=3)
+    assert members_at(3) == ["bob"]
+    # What is dated ahead comes true when its time has come, though nothing arrives then.
+    with committing(database) as batch:
+        tell(batch, hours=9, plan="free")
+    assert members_at(4) == []
+    with committing(database) as batch:
+        tell(batch, hours=10, plan="pro")
+    assert members_at(8) == []
+    assert members_at(11) == ["bob"]
+
+    facts = read_person_facts(engine, bob)
+    why = explain(parse_rule({"account": pro}), facts, NOON + timedelta(hours=11))
+    assert (why["holds"], why["value"], why["account"]["value"]) == (True, ["acme"], "pro")
