@@ -66,8 +66,8 @@ def judge_delivery(
 def _keep_original(
     one: Rejection, found: Sequence[dict[str, Any]], mapped: Mapped, delivery: Delivery
 ) -> HookRefusal:
-    raw = mapped.elements.get(id(found[one.index]), delivery.body)
-    return HookRefusal(one.code, one.message, raw, one.message_id)
+    raw, index = mapped.elements.get(id(found[one.index]), (delivery.body, 0))
+    return HookRefusal(one.code, one.message, raw, one.message_id, index)
 
 
 def _judge_privacy(
@@ -89,8 +89,8 @@ def _judge_privacy(
 
 def _write_refused(refused: Sequence[HookRefusal], delivery: Delivery, topic: str | None) -> Judged:
     judged = Judged(route_type=topic)
-    for index, one in enumerate(refused):
-        judged.rejected.append(Rejection(index, one.name, one.code, one.message, one.raw))
+    for one in refused:
+        judged.rejected.append(Rejection(one.index, one.name, one.code, one.message, one.raw))
         if one.raw is not delivery.body:
             judged.route_type = _ELEMENT_TOPIC
     return judged

@@ -45,21 +45,25 @@ def map_delivery(delivery: Delivery, settings: Mapping[str, Any]) -> Mapped:
         return mapped.refuse(delivery, "mapping_failed", f"each: {error}")
     if not elements:
         return mapped.refuse(delivery, UNKNOWN_TOPIC, "the mapping finds no element in it")
-    for element in elements:
-        _map_element(mapped, mapping, element, budget)
+    for index, element in enumerate(elements):
+        _map_element(mapped, mapping, element, index, budget)
     return mapped
 
 
-def _map_element(mapped: Mapped, mapping: HookMapping, element: Any, budget: Budget) -> None:
+def _map_element(
+    mapped: Mapped, mapping: HookMapping, element: Any, index: int, budget: Budget
+) -> None:
     try:
         kind = find_kind(mapping, element, budget)
         filled = {} if kind is None else fill_fields(mapping, element, budget)
     except ExpressionError as error:
-        mapped.refused.append(HookRefusal("mapping_failed", str(error), encode(element)))
+        mapped.refused.append(
+            HookRefusal("mapping_failed", str(error), encode(element), index=index)
+        )
         return
     if kind is None:
         message = "the mapping gives it no kind"
-        mapped.refused.append(HookRefusal(UNKNOWN_TOPIC, message, encode(element)))
+        mapped.refused.append(HookRefusal(UNKNOWN_TOPIC, message, encode(element), index=index))
     else:
         if kind == "orders":
             document = _write_order(filled, element)
@@ -67,7 +71,7 @@ def _map_element(mapped: Mapped, mapping: HookMapping, element: Any, budget: Bud
         else:
             document = _write_event(filled, element, kind)
             mapped.events.append(document)
-        mapped.elements[id(document)] = encode(element)
+        mapped.elements[id(document)] = (encode(element), index)
 
 
 def _write_order(filled: dict[str, Any], element: Any) -> dict[str, Any]:

@@ -29,13 +29,16 @@ class Delivery(NamedTuple):
         return self.headers.get(name, "").strip()
 
 
-class HookRefusal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HookRefusal:
     """Why a delivery, or an element of one, is not taken; it is kept with its bytes."""
 
     code: str
     message: str
     raw: bytes
     name: str | None = None
+    index: int = 0
+    """Its place among the elements of the delivery."""
 
 
 @dataclass(slots=True)
@@ -46,8 +49,9 @@ class Mapped:
     orders: list[dict[str, Any]] = field(default_factory=list)
     privacy: list[dict[str, Any]] = field(default_factory=list)
     refused: list[HookRefusal] = field(default_factory=list)
-    elements: dict[int, bytes] = field(default_factory=dict)
-    """By the identity of a document: the part of the body that it was made from, when not all."""
+    elements: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    """By the identity of a document: the element that it was made from and its place, when the
+    body has several."""
 
     def refuse(self, delivery: Delivery, code: str, message: str) -> Mapped:
         """Refuse the delivery as a whole."""
