@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cdp.errors import Unavailable
-from cdp.ingest.refused_lines import count_received
+from cdp.ingest.refused_lines import Received, add_received
 from cdp.log.port import Log, LogUnavailable, Record
 from cdp.storage.database import Database, Driver, driver
 from cdp.storage.outcomes_store import minute_of
@@ -120,6 +120,8 @@ def _count_in_flight(log: Log, positions: Mapping[int, int], source_id: str) -> 
 def _minutes_of(record: Record, source_id: str) -> Counter[datetime]:
     counts: Counter[datetime] = Counter()
     if record.headers.get("cdp-source") == source_id:
-        for (_, received_at), lines in count_received(record).items():
+        received: Received = {}
+        add_received(record, received)
+        for (_, received_at), lines in received.items():
             counts[minute_of(received_at)] += lines
     return counts

@@ -6,7 +6,6 @@ shows in the accounting.
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +18,9 @@ from cdp.log.port import Record
 from cdp.model import RejectedEvent
 from cdp.storage.outcomes_store import key_refused
 
+Received = dict[tuple[str, datetime], int]
+"""Lines by source id and time of receipt."""
+
 UNPROCESSABLE = "unprocessable"
 """The code of what the door let in and the worker cannot store: a fault of the program."""
 
@@ -27,20 +29,25 @@ _LONGEST_NAME = 512
 _decode_rejected = msgspec.json.Decoder(RejectedLine).decode
 
 
-def count_received(record: Record) -> Counter[tuple[str, datetime]]:
-    """Return the lines by source and time of receipt, as the headers of ``record`` count them."""
+def add_received(record: Record, received: Received) -> bool:
+    """Add the lines that the headers of ``record`` count, by source and time of receipt.
+
+    Return whether every request in it says when it was received; the lines of others do not count.
+    """
     source_id = record.headers.get("cdp-source", "")
-    received: Counter[tuple[str, datetime]] = Counter()
+    is_readable = True
+    # Requests that travel together share few times.
+    by_text: dict[str, int] = {}
     for _, received_at, _, lines in read_requests(record.headers):
-        time = parse_cached(received_at)
-        if time is not None and source_id:
-            received[source_id, time] += lines
-    return received
-
-
-def has_readable_times(record: Record) -> bool:
-    """Whether every request in ``record`` says when it was received."""
-    return all(parse_cached(at) is not None for _, at, _, _ in read_requests(record.headers))
+        by_text[received_at] = by_text.get(received_at, 0) + lines
+    for text, lines in by_text.items():
+        time = parse_cached(text)
+        if time is None:
+            is_readable = False
+        elif source_id:
+            key = (source_id, time)
+            received[key] = received.get(key, 0) + lines
+    return is_readable
 
 
 def read_rejected(record: Record, line: LoggedLine) -> RejectedEvent:
