@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -78,9 +77,9 @@ class Batch:
     dead: list[tuple[Record, str]] = field(default_factory=list)
     """Records that nobody can read, and why."""
     gaps: list[Gap] = field(default_factory=list)
-    received: Counter[tuple[str, datetime]] = field(default_factory=Counter)
+    received: dict[tuple[str, datetime], int] = field(default_factory=dict)
     """Lines by source id and time of receipt, as the headers of the records count them."""
-    lost: Counter[tuple[str, datetime]] = field(default_factory=Counter)
+    lost: dict[tuple[str, datetime], int] = field(default_factory=dict)
     """The lines among them of ``dead``."""
 
     @property

@@ -9,8 +9,7 @@ import msgspec
 from cdp.batch import Batch, Gap
 from cdp.ingest.read_line import read_line
 from cdp.ingest.refused_lines import (
-    count_received,
-    has_readable_times,
+    add_received,
     read_rejected,
     refuse,
     refuse_unknown_source,
@@ -47,15 +46,14 @@ def read_batch(
     batch = Batch(log, _moves(records, positions), gaps=list(_find_gaps(records, positions)))
     reader = RecordReader(identify, currency)
     for record in records:
-        received = count_received(record)
-        batch.received.update(received)
+        has_times = add_received(record, batch.received)
         try:
             kind, lines = unpack_record(record)
-            if not has_readable_times(record):
+            if not has_times:
                 raise UnknownFormat("unreadable headers: times")
         except UnknownFormat as error:
             batch.dead.append((record, f"unknown_format: {error}"))
-            batch.lost.update(received)
+            add_received(record, batch.lost)
             continue
         source = find_source(lines[0].source_id) if lines else None
         for line in lines:
