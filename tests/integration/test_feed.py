@@ -72,6 +72,21 @@ def test_a_person_and_their_event_arrive_with_every_part(
     assert engine.applied_positions("postgres") == {3: 7}
 
 
+def test_of_a_property_that_an_event_names_twice_the_last_counts_for_sql_too(
+    database: Database, engine: Engine, feed: Feed
+) -> None:
+    with committing(database) as batch:
+        ann = batch.add_person("ann")
+        batch.add_event(ann, "Bought", '{"total":1,"note":"安","total":2}')
+        batch.add_event(ann, "Bought", {"total": 5, "note": "b"})
+    feed.step(0)
+    assert _rows(engine, 'SELECT total, note FROM "Bought" ORDER BY total') == [(2, "安"), (5, "b")]
+    assert engine.read("SELECT properties ->> 'total' AS t FROM events ORDER BY 1").to_pylist() == [
+        {"t": "2"},
+        {"t": "5"},
+    ]
+
+
 def test_a_transaction_that_commits_late_is_not_skipped(
     database: Database, engine: Engine, feed: Feed
 ) -> None:

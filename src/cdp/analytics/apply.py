@@ -32,6 +32,18 @@ SELECT event, name, bit_or({KINDS_SQL.format(type="type")})::INTEGER AS kinds
   FROM parts WHERE name IS NOT NULL GROUP BY ALL
 UNION ALL
 SELECT DISTINCT event, '', 0 FROM shapes
+UNION ALL
+SELECT DISTINCT NULL, NULL, 0 FROM shapes WHERE len(names) > len(list_distinct(names))
+"""
+_DOUBLED = """
+SELECT seq, ordinal, properties FROM incoming
+ WHERE len(json_keys(properties)) > len(list_distinct(json_keys(properties)))
+"""
+_SETTLE = """
+UPDATE core.events AS e SET properties = i.properties
+  FROM (SELECT unnest($seqs) AS seq, unnest($ordinals) AS ordinal,
+               unnest($properties) AS properties) AS i
+ WHERE e.seq = i.seq AND e.ordinal = i.ordinal
 """
 # By table: the key column, and what is read for each column that cannot be taken as it is.
 _KEYED = {
@@ -172,13 +184,31 @@ def _add_events(duck: Duck, changes: Changes, seen: PropertiesSeen) -> dict[str,
     duck.register("incoming", events)
     try:
         duck.execute(_EVENTS)
-        news = seen.find_news(duck.execute(_PROPERTIES).fetchall())
+        found = duck.execute(_PROPERTIES).fetchall()
+        if any(event is None for event, _, _ in found):
+            _settle_doubled(duck)
+        news = seen.find_news([row for row in found if row[0] is not None])
     finally:
         duck.unregister("incoming")
     merged = seen.merge(news)
     if news:
         _add_properties(duck, merged, news)
     return merged
+
+
+def _settle_doubled(duck: Duck) -> None:
+    """Of a property that an event names twice the last counts, as everywhere else."""
+    rows = duck.execute(_DOUBLED).fetchall()
+    duck.execute(
+        _SETTLE,
+        {
+            "seqs": [seq for seq, _, _ in rows],
+            "ordinals": [ordinal for _, ordinal, _ in rows],
+            "properties": [
+                json.dumps(json.loads(properties), ensure_ascii=False) for *_, properties in rows
+            ],
+        },
+    )
 
 
 def _add_properties(
