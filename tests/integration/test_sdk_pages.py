@@ -83,6 +83,7 @@ def leave(chromium: Chromium, tab: Page) -> None:
         ("segment-browser-1.83", lambda post: post.header("x-retry-count") is None),
         ("rudder-browser", lambda post: post.header("rsa-recovered") == "true"),
     ],
+    ids=["segment-browser", "segment-browser-1.83", "rudder-browser"],
 )
 def test_a_page_left_with_requests_out_sends_them_again_from_the_next_page(
     stack: SmallStack,
@@ -129,6 +130,7 @@ BEACON: dict[str, Any] = {
         ("segment-browser", {"Segment.io": {"deliveryStrategy": BATCHES}}, "/v1/b"),
         ("rudder-browser", BEACON, "/beacon/v1/batch"),
     ],
+    ids=["batches", "beacon"],
 )
 def test_what_a_page_has_collected_leaves_with_it(
     stack: SmallStack,

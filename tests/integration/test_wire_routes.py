@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from base64 import b64encode
 from collections.abc import Iterator
@@ -109,6 +110,22 @@ def test_a_slash_too_many_in_a_base_address_does_no_harm(
     body = {"batch": [event]} if "batch" in path else event
     answer = client.post(stack.url + path, json=body)
     assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+
+
+def test_segments_kotlin_sdk_streams_packed_text_without_a_length(
+    stack: SmallStack, sender: Sender
+) -> None:
+    """As its source says: gzip, ``text/plain``, chunked, the key in the body alone."""
+    body = {"batch": [{"type": "screen", "anonymousId": "a"}] * 3, "writeKey": sender.key}
+    packed = gzip.compress(json.dumps(body).encode())
+    answer = httpx.post(
+        f"{stack.url}/v1/b",
+        content=(packed[start : start + 20] for start in range(0, len(packed), 20)),
+        headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"},
+    )
+    assert "content-length" not in answer.request.headers
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 3)
+    read_stored(stack, sender, 3)
 
 
 def test_a_merge_ties_its_identifiers_to_its_user(
