@@ -337,6 +337,24 @@ def test_the_sql_agrees_with_the_rule_in_dense_worlds(
         assert members(duck, rule, now, zone) == expected, document
 
 
+@settings(RELAXED, max_examples=8)
+@given(st.integers(0, 2**32), st.sampled_from(NOWS), st.sets(st.integers(0, 39), max_size=20))
+def test_the_sql_agrees_with_rules_over_accounts(
+    duck: duckdb.DuckDBPyConnection, seed: int, now: datetime, scope: set[int]
+) -> None:
+    dice = Dice(seed, now, EDGES[now])
+    found, accounts = [dice.person() for _ in range(40)], dice.accounts()
+    load(duck, found, sorted(scope), accounts)
+    told = [facts(someone, accounts) for someone in found]
+    for _ in range(25):
+        document = {"account": dice.account_rule()}
+        rule = parse_rule(document)
+        expected = [n for n, one in enumerate(told) if evaluate(rule, one, now)]
+        assert members(duck, rule, now) == expected, document
+        inside = [number for number in expected if number in scope]
+        assert members(duck, rule, now, scope=True) == inside, document
+
+
 @settings(RELAXED)
 @given(worlds(), st.sets(st.integers(0, 5)))
 def test_a_scope_selects_the_same_profiles_among_those_in_it(
