@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from cdp.model import DEFAULT_CONSENT_AT
 from cdp.segments.compile import compile_rule
 from cdp.segments.evaluate import ConsentFact, EventFact, TraitFact
 from cdp.segments.parse import parse_aggregate, parse_rule
@@ -113,6 +114,24 @@ def test_a_shared_devices_facts_belong_to_whoever_held_it_at_their_time(
     assert select(duck, {"event": "After"}) == [1]
     assert select(duck, {"trait": "p", "op": "exists"}) == [1]
     assert select(duck, {"consent": "marketing", "op": "granted"}) == [0]
+
+
+def test_what_a_source_takes_for_granted_gives_way_to_whatever_was_said(
+    duck: duckdb.DuckDBPyConnection,
+) -> None:
+    refused = ConsentFact("marketing", False, DEFAULT_CONSENT_AT, "default-refused", 1)
+    agreed = ConsentFact("marketing", True, NOW - timedelta(days=3), "m", 1)
+    joined_at = NOW - timedelta(days=1)
+    load(
+        duck,
+        [
+            person(consents=[refused]),
+            person(consents=[refused, agreed], joined_at=joined_at),
+            person(consents=[refused], joined_at=joined_at),
+        ],
+    )
+    assert select(duck, {"consent": "marketing", "op": "granted"}) == [1]
+    assert select(duck, {"consent": "marketing", "op": "denied"}) == [0, 2]
 
 
 def test_an_identifier_names_the_profile_that_holds_it_now(

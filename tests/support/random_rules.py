@@ -7,6 +7,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
+from cdp.model import DEFAULT_CONSENT_AT
 from cdp.segments.evaluate import ConsentFact, EventFact, TraitFact
 from cdp.segments.rules import FUNCTIONS
 from tests.support.rule_world import Belonging, Node, Person
@@ -81,7 +82,13 @@ class Dice:
             if self.random.random() < 0.6
         ]
         consents = [
-            ConsentFact(purpose, self.one(True, False), self.time(), f"m{number}", number)
+            ConsentFact(
+                purpose,
+                self.one(True, False),
+                DEFAULT_CONSENT_AT if self.random.random() < 0.3 else self.time(),
+                f"m{number}",
+                number,
+            )
             for purpose in ("marketing", "ads")
             if self.random.random() < 0.6
         ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cdp.model import DEFAULT_CONSENT_AT
 from cdp.segments.evaluate import (
     ConsentFact,
     EventFact,
@@ -420,6 +421,15 @@ def test_29_after_a_merge_the_most_restrictive_counts_until_a_newer_statement() 
     assert holds(DENIED, merged)
     since = PersonFacts(consents=[*consents, stated(True, 1)], joined_at=NOW - timedelta(hours=3))
     assert holds(GRANTED, since)
+
+
+def test_what_a_source_takes_for_granted_counts_only_while_nobody_said_anything() -> None:
+    refused = ConsentFact("marketing", False, DEFAULT_CONSENT_AT)
+    joined_at = NOW - timedelta(hours=3)
+    assert holds(DENIED, PersonFacts(consents=[refused]))
+    assert holds(GRANTED, PersonFacts(consents=[refused, stated(True, 5)], joined_at=joined_at))
+    agreed = ConsentFact("marketing", True, DEFAULT_CONSENT_AT)
+    assert holds(DENIED, PersonFacts(consents=[refused, agreed], joined_at=joined_at))
 
 
 def test_27_why_is_the_rule_with_what_was_found() -> None:
