@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from cdp.errors import Unavailable
+from cdp.ingest import sources_store
+from cdp.ingest.imports import imports_store
 from cdp.ingest.imports.runner import ImportRunner
 from cdp.settings import Settings
-from cdp.storage.database import Database
+from cdp.storage.database import Database, driver
 from tests.support.import_desk import ImportDesk, run_desk
 
 WIRE = b'{"type":"track","event":"E","userId":"u"}\n'
@@ -35,7 +38,10 @@ def kept(desk: ImportDesk) -> list[str]:
 
 def test_mistakes_in_the_form_are_named_and_nothing_is_kept(desk: ImportDesk) -> None:
     csv = b"a,b\n1,2\n"
-    web = desk.add_source("web")
+    web, off = desk.add_source("web"), desk.add_source()
+    with desk.database.transaction() as connection:
+        sources_store.patch_source(driver(connection), off.source_id, disabled=True)
+    desk.directory.refresh()
     cases: list[tuple[httpx.Response, int, str, str | None]] = [
         (desk.post(WIRE, None), 422, "invalid_kind", "/kind"),
         (desk.post(WIRE, "people"), 422, "invalid_kind", "/kind"),
@@ -44,6 +50,7 @@ def test_mistakes_in_the_form_are_named_and_nothing_is_kept(desk: ImportDesk) ->
         (desk.post(WIRE, colour="red"), 422, "unknown_field", "/colour"),
         (desk.post(WIRE, source="src_none"), 422, "unknown_source", "/source"),
         (desk.post(WIRE, "orders", source=web.source_id), 403, "public_source", None),
+        (desk.post(WIRE, source=off.source_id), 409, "source_disabled", None),
         (desk.post(csv, mapping={"columns": {"c": "userId"}}), 422, "unknown_column",
          "/mapping/columns/c"),
         (desk.post(csv, mapping={"columns": {"a": "userid"}}), 422, "invalid_target",
@@ -234,3 +241,26 @@ def test_an_import_of_which_nothing_is_taken_is_given_up(desk: ImportDesk) -> No
 
     assert (done["status"], done["error"]["code"]) == ("failed", "nothing_fits")
     assert done["rejected"] < 12_500
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_broken_connection_neither_loses_nor_doubles_a_checkpoint(
+    desk: ImportDesk, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    write, calls = imports_store.write_checkpoint, []
+
+    def break_once(connection: Any, *arguments: Any) -> bool:
+        calls.append(arguments)
+        if len(calls) > 1:
+            return write(connection, *arguments)
+        if is_committed:
+            with desk.database.transaction() as own:
+                write(driver(own), *arguments)
+        raise psycopg.OperationalError("the connection is gone")
+
+    monkeypatch.setattr(imports_store, "write_checkpoint", break_once)
+    done = desk.import_file(WIRE * 3 + b"{}\n")
+
+    assert (done["status"], done["rows"]) == ("done", 4)
+    assert (done["accepted"], done["rejected"]) == (3, 1)
+    assert len(calls) == 2

@@ -17,7 +17,9 @@ from cdp.ingest.imports.chunks import BadRow
 from cdp.ingest.imports.mapping import read_mapping
 from cdp.ingest.imports.ndjson_file import LONGEST_LINE
 from cdp.ingest.imports.open_file import guess_encoding, open_file
+from cdp.ingest.imports.prepare import Origin
 from cdp.ingest.imports.reading import FileDamaged, RowFile
+from cdp.ingest.imports.run_import import Defaults, cut_file
 from cdp.ingest.imports.uploads_folder import Uploads
 
 
@@ -144,6 +146,21 @@ def test_a_file_that_is_none_of_ours_is_refused_with_a_hint(
 ) -> None:
     with pytest.raises(Unprocessable, match=word):
         open_bytes(tmp_path, content)
+
+
+def test_bytes_of_another_encoding_refuse_their_row_only(tmp_path: Path) -> None:
+    # Far behind what the encoding is guessed from.
+    content = b"id,c\0ity\n" + b"2,x\n" * 300_000
+    content += "3,上海\n".encode("gb18030") + "4,上海\n".encode()
+    mapping = read_mapping({"columns": {"id": "userId"}}, "profiles")
+    origin, defaults = Origin("d" * 64, "m" * 32, ""), Defaults("UTC", "CNY")
+
+    file = open_bytes(tmp_path, content)
+    chunks = list(cut_file(file, mapping, "profiles", origin, defaults, 299_999))
+
+    assert [(one.index, one.code) for one in chunks[0].refused] == [(300_001, "not_utf8")]
+    assert chunks[0].refused[0].raw.startswith(b'["3",')
+    assert "上海".encode() in chunks[0].lines[-1]
 
 
 def test_half_a_character_at_the_samples_end_is_still_utf_8() -> None:

@@ -170,5 +170,7 @@ def write_raw(row: Any, *, is_mapped: bool = True) -> bytes:
         return b"[" + row + b"]" if is_mapped else row
     try:
         return encode(list(row))
+    except UnicodeEncodeError:
+        return encode([str(cell).encode("utf-8", "replace").decode() for cell in row])
     except (TypeError, ValueError, OverflowError, RecursionError):
         return b""

@@ -32,7 +32,8 @@ from cdp.storage.positions import read_positions
 
 _log = get_logger(__name__)
 _AWAY = DATABASE_ERRORS
-_LOOK_EVERY_SECONDS = 1.0
+# Whoever uploads wakes the runner; this is for what others left.
+_LOOK_EVERY_SECONDS = 3.0
 _KEEP_HOUSE_SECONDS = 3600.0
 LEASE_SECONDS = 15.0
 
@@ -102,6 +103,10 @@ class ImportRunner:
                 if not is_away:
                     _log.warning("imports_wait", reason=type(error).__name__)
                     is_away = True
+            except Exception as error:
+                # A fault in one import, or a file that cannot be removed, must not end all others.
+                found = False
+                _log.error("imports_fault", exc_info=error)
             if not found:
                 self._wake.wait(_LOOK_EVERY_SECONDS)
                 self._wake.clear()

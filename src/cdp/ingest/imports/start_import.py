@@ -272,6 +272,8 @@ class Imports:
         source = self._directory.by_id(source_id)
         if source is None:
             _refuse("unknown_source", f"there is no source {source_id[:100]!r}", "/source")
+        if self._directory.recall(source_id)[1]:
+            raise Conflict("source_disabled", "the source is disabled; enable it first")
         if source.is_public and kind in ("orders", "accounts"):
             raise Forbidden(
                 "public_source", f"{kind} cannot come from a source of type {source.type}"
