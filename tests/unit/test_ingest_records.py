@@ -13,7 +13,7 @@ from cdp.ingest.records import MOST_BYTES, judge_records, open_records, require_
 from cdp.model import Source, SourceType
 from cdp.record_kinds import list_record_kinds
 
-(ORDERS,) = list_record_kinds("CNY")
+ORDERS, _ = list_record_kinds("CNY")
 
 
 def judge(body: bytes, content_type: str = "application/json") -> Judged:
