@@ -11,11 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jsonschema_rs
-from jsonschema_rs import canonical
-
 from cdp.plan.plan import SCHEMAS, Document
-from cdp.plan.schema import count_branches, list_subschemas
+from cdp.plan.proof import REMARKS, close, covers, strip
 from cdp.runtime.error_answers import make_pointer
 
 Change = Literal["added", "removed", "changed"]
@@ -27,15 +24,8 @@ _TITLES = {
     "page": "properties of pages",
     "screen": "properties of screens",
 }
-# What tells people something and changes no verdict.
-_REMARKS = frozenset(
-    {"title", "description", "$comment", "examples", "default", "deprecated", "$schema"}
-)
 _STRUCTURE = frozenset({"properties", "required", "items"})
 _MISSING = object()
-
-MOST_BRANCHES = 16
-"""Of a schema of which something is to be proved; with these it takes well under a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +71,6 @@ def show_diff(changes: list[PlanChange]) -> dict[str, Any]:
             for change in changes
         ],
     }
-
-
-def covers(new: Any, old: Any) -> bool:
-    """Whether it is proved that schema ``new`` takes every value that ``old`` takes.
-
-    Alternatives multiply in a proof: of schemas with many nothing is proved.
-    """
-    if max(count_branches(new), count_branches(old)) > MOST_BRANCHES:
-        return False
-    try:
-        wide, narrow = (
-            jsonschema_rs.canonicalize(one, offline=True, validate_formats=True)
-            for one in (new, old)
-        )
-        return bool(wide.covers(narrow) == canonical.Containment.YES)
-    except (ValueError, canonical.CanonicalizationError):
-        return False
 
 
 def _diff_part(old: Document, new: Document, steps: Steps, prefix: str) -> Iterator[PlanChange]:
@@ -148,7 +121,7 @@ def _diff_optional(old: Any, new: Any, steps: Steps, what: str) -> Iterator[Plan
 
 def _diff_schema(old: Any, new: Any, steps: Steps, what: str) -> Iterator[PlanChange]:
     """Give the differences of two whole schemas; the proof decides whether they break anything."""
-    is_safe = _strip(new) == _strip(old) or covers(_close(new), _close(old))
+    is_safe = strip(new) == strip(old) or covers(close(new), close(old))
     changes = list(_diff_node(old, new, steps, what))
     if is_safe:
         yield from (PlanChange(c.change, c.path, c.what, c.message, False) for c in changes)
@@ -157,42 +130,6 @@ def _diff_schema(old: Any, new: Any, steps: Steps, what: str) -> Iterator[PlanCh
     if not any(change.breaking for change in changes):
         message = "it cannot be shown that all that followed the schema follows it now"
         yield PlanChange("changed", make_pointer(steps), what, message, True)
-
-
-def _close(schema: Any) -> Any:
-    """Let a schema's objects take planned properties only, where it does not speak of others."""
-    if not isinstance(schema, dict):
-        return schema
-    closed = dict(schema)
-    for steps, inner in list_subschemas(schema):
-        # What tests a part, such as a condition, must see all of the value.
-        if steps[0] in ("properties", "items", "$defs", "prefixItems", "additionalProperties"):
-            _put(closed, steps, _close(inner))
-    combined = {"$ref", "allOf", "anyOf", "oneOf", "if", "not", "dependentSchemas"}
-    speaks = {"additionalProperties", "unevaluatedProperties", "patternProperties"}
-    if "properties" in schema and not (combined | speaks) & schema.keys():
-        closed["additionalProperties"] = False
-    return closed
-
-
-def _strip(schema: Any) -> Any:
-    """Return ``schema`` without remarks."""
-    if not isinstance(schema, dict):
-        return schema
-    bare = {name: value for name, value in schema.items() if name not in _REMARKS}
-    for steps, inner in list_subschemas(schema):
-        _put(bare, steps, _strip(inner))
-    return bare
-
-
-def _put(schema: dict[str, Any], steps: Steps, inner: Any) -> None:
-    if len(steps) == 1:
-        schema[str(steps[0])] = inner
-        return
-    held = schema[str(steps[0])]
-    copy: Any = list(held) if isinstance(held, list) else dict(held)
-    copy[steps[1]] = inner
-    schema[str(steps[0])] = copy
 
 
 def _diff_node(old: Any, new: Any, steps: Steps, what: str) -> Iterator[PlanChange]:
@@ -232,13 +169,13 @@ def _diff_keywords(
     if not different:
         return
     ours, theirs = (
-        {name: value for name, value in one.items() if name not in _STRUCTURE | _REMARKS}
+        {name: value for name, value in one.items() if name not in _STRUCTURE | REMARKS}
         for one in (old, new)
     )
     breaks = not covers(theirs, ours)
     for name in different:
         message = _tell(name, old.get(name, _MISSING), new.get(name, _MISSING))
-        is_remark = name in _REMARKS
+        is_remark = name in REMARKS
         place = make_pointer((*steps, name))
         yield PlanChange("changed", place, what, message, breaks and not is_remark)
 
@@ -259,7 +196,7 @@ def _diff_required(
 
 
 def _tell(name: str, old: Any, new: Any) -> str:
-    if name in _REMARKS:
+    if name in REMARKS:
         return f"the {name} is another"
     if name == "enum" and isinstance(old, list) and isinstance(new, list):
         gone = [_show(one) for one in old if one not in new]

@@ -8,11 +8,12 @@ Examples are places of events, never copies: what is erased there is gone here t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from cdp.plan.paths import find_leaf, type_of, walk
 from cdp.runtime.error_answers import make_pointer
 
 MOST_EVENTS = 1_000
@@ -22,10 +23,6 @@ MOST_PROPERTIES = 300
 MOST_EXAMPLES = 3
 LONGEST_NAME = 200
 LONGEST_PATH = 500
-DEEPEST = 4
-_MOST_ELEMENTS = 5
-ELEMENT = "*"
-"""The step of a path that stands for any element of a list."""
 
 JSON_TYPES = {
     "VARCHAR": "string", "BIGINT": "integer", "UBIGINT": "integer", "DOUBLE": "number",
@@ -143,7 +140,7 @@ class Samples:
     ) -> None:
         """Count what lies deeper in ``properties``, and keep the place where an example lacks."""
         event.sampled += 1
-        for path, value, parents in _walk(properties):
+        for path, value, parents in walk(properties):
             is_deep = path.count("/") > 1
             found = _find(event, path) if is_deep else event.properties.get(path)
             if found is None:
@@ -151,7 +148,7 @@ class Samples:
             if is_deep:
                 found.count += len(value)
                 found.within += parents
-                found.types.update(map(_type_of, value))
+                found.types.update(map(type_of, value))
             self._keep_example(key, path, found, value, place)
 
     def _keep_example(
@@ -169,30 +166,6 @@ class Samples:
         if hash(leaf) not in shown:
             shown.add(hash(leaf))
             found.examples.append(place)
-
-
-def find_leaf(values: Iterable[Any]) -> Any:
-    """Return the first of ``values`` that can be an example: text, number or truth."""
-    return next((one for one in values if isinstance(one, str | int | float)), None)
-
-
-def read_path(properties: Any, path: str) -> list[Any]:
-    """Return the values at ``path`` in ``properties``; several where it runs through a list."""
-    values = [properties]
-    for step in split_path(path):
-        inner: list[Any] = []
-        for value in values:
-            if step == ELEMENT and isinstance(value, list):
-                inner += value[:_MOST_ELEMENTS]
-            elif isinstance(value, dict) and step in value:
-                inner.append(value[step])
-        values = inner
-    return values
-
-
-def split_path(path: str) -> list[str]:
-    """Return the steps of a path."""
-    return [step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:]]
 
 
 def merge_sources(observed: Mapping[EventKey, ObservedEvent]) -> Observed:
@@ -232,35 +205,3 @@ def _find(event: ObservedEvent, path: str) -> ObservedProperty | None:
             return None
         found = event.properties[path] = ObservedProperty()
     return found
-
-
-def _walk(properties: dict[str, Any]) -> Iterator[tuple[str, list[Any], int]]:
-    """Yield every path with the values at it and the number of objects that could have it."""
-    pending: list[tuple[tuple[str, ...], list[dict[str, Any]]]] = [((), [properties])]
-    while pending:
-        steps, objects = pending.pop()
-        for name in dict.fromkeys(name for one in objects for name in one):
-            path = (*steps, name)
-            values = [one[name] for one in objects if name in one]
-            yield make_pointer(path), values, len(objects)
-            elements = [one for value in values if isinstance(value, list) for one in value]
-            inner = [value for value in values if isinstance(value, dict)]
-            if len(path) >= DEEPEST:
-                continue
-            if inner:
-                pending.append((path, inner))
-            if elements:
-                elements = elements[: _MOST_ELEMENTS * len(values)]
-                yield make_pointer((*path, ELEMENT)), elements, len(elements)
-                within = [one for one in elements if isinstance(one, dict)]
-                if within:
-                    pending.append(((*path, ELEMENT), within))
-
-
-def _type_of(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    kinds = ((str, "string"), (int, "integer"), (float, "number"), (dict, "object"))
-    return next((name for kind, name in kinds if isinstance(value, kind)), "array")

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdp.plan.observed import (
-    ELEMENT,
     LONGEST_NAME,
     EventKey,
     ObservedEvent,
     ObservedProperty,
     merge_sources,
     share_of,
-    split_path,
 )
+from cdp.plan.paths import ELEMENT, split_path
 from cdp.plan.plan import MOST_EVENTS, Document
 
 REQUIRED_FROM = 10

@@ -12,11 +12,10 @@ from cdp.plan.observed import (
     ObservedEvent,
     ObservedProperty,
     Place,
-    find_leaf,
-    read_path,
     share_of,
 )
 from cdp.plan.observed_engine import Duck, Row, read_events
+from cdp.plan.paths import find_leaf, read_path
 from cdp.plan.plan import Document
 from cdp.plan.schema import find_named
 from cdp.runtime.clock import format_time
