@@ -15,7 +15,7 @@ import pytest
 
 from cdp.errors import Unavailable
 from cdp.ingest import sources_store
-from cdp.ingest.imports import imports_store
+from cdp.ingest.imports import progress_store
 from cdp.ingest.imports.runner import ImportRunner
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
@@ -247,7 +247,7 @@ def test_an_import_of_which_nothing_is_taken_is_given_up(desk: ImportDesk) -> No
 def test_a_broken_connection_neither_loses_nor_doubles_a_checkpoint(
     desk: ImportDesk, monkeypatch: pytest.MonkeyPatch, is_committed: bool
 ) -> None:
-    write, calls = imports_store.write_checkpoint, []
+    write, calls = progress_store.write_checkpoint, []
 
     def break_once(connection: Any, *arguments: Any) -> bool:
         calls.append(arguments)
@@ -258,7 +258,7 @@ def test_a_broken_connection_neither_loses_nor_doubles_a_checkpoint(
                 write(driver(own), *arguments)
         raise psycopg.OperationalError("the connection is gone")
 
-    monkeypatch.setattr(imports_store, "write_checkpoint", break_once)
+    monkeypatch.setattr(progress_store, "write_checkpoint", break_once)
     done = desk.import_file(WIRE * 3 + b"{}\n")
 
     assert (done["status"], done["rows"]) == ("done", 4)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cdp.ingest.imports import chunks, imports_store
+from cdp.ingest.imports import chunks, progress_store
 from cdp.storage.database import Database
 from tests.support.import_desk import ImportDesk
 
@@ -54,13 +54,13 @@ def run(url: str, folder: Path, steps: int) -> None:
     """Run what waits; the checkpoint's transaction is committed by the next one's beginning."""
     chunks.CHUNK_ROWS = CHUNK_ROWS
     countdown = Countdown(steps)
-    take_on = imports_store.write_checkpoint
+    take_on = progress_store.write_checkpoint
 
     def write_checkpoint(*arguments: Any) -> bool:
         countdown.step()
         return take_on(*arguments)
 
-    imports_store.write_checkpoint = write_checkpoint
+    progress_store.write_checkpoint = write_checkpoint
     desk = ImportDesk(Database(url), folder)
     desk.make_runner(CountedLog(desk.log, countdown)).run_next()
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cdp.ingest.door import Door
-from cdp.ingest.imports.imports_store import Checkpoint, Import
+from cdp.ingest.imports.imports_store import Import
+from cdp.ingest.imports.progress_store import Checkpoint
 from cdp.ingest.imports.run_import import Defaults, Run
 from cdp.log.port import NewRecord
 from cdp.model import Source

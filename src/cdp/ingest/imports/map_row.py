@@ -7,17 +7,16 @@ What depends on the columns alone is decided once; a row costs one loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cdp.errors import Unprocessable
 from cdp.ingest.imports.mapping import Column
 from cdp.ingest.imports.mapping import Mapping as RowMapping
 from cdp.ingest.imports.presets import CONSTANTS, apply_preset
-from cdp.ingest.imports.targets import ALIASES, FIELDS, OBJECTS, PREFIXES, TIMES, Kind, check_target
+from cdp.ingest.imports.put_value import Put, make_put, make_put_identifier, with_currency
+from cdp.ingest.imports.targets import ALIASES, FIELDS, OBJECTS, TIMES, Kind, check_target
 from cdp.ingest.imports.values import Convert, make_converter, make_plain, read_object, read_text
-
-Put = Callable[[dict[str, Any], Any], None]
 
 _IDS = frozenset({"userId", "anonymousId", "messageId", "groupId", "previousId"})
 _TEXTS = _IDS | {
@@ -25,7 +24,6 @@ _TEXTS = _IDS | {
     "channel",
 }  # fmt: skip
 _MOST_SHAPES = 500
-_CONTACTS = ("email", "phone")
 
 
 class RowRefused(Exception):
@@ -120,11 +118,11 @@ def compile_mapping(
         convert = make_converter(column, target=target, timezone=timezone, currency=currency)
         if convert is None:
             convert = _default_converter(target, kind, timezone, currency, is_typed=is_typed)
-        put = _make_put(target, kind)
+        put = make_put(target, kind)
         if column.type == "money" and target.startswith("properties."):
-            put = _with_currency(put, column.currency or currency)
+            put = with_currency(put, column.currency or currency)
         steps.append(_Step(index, name, convert, put))
-    puts = [(_make_put(target, kind), value) for target, value in constants.items()]
+    puts = [(make_put(target, kind), value) for target, value in constants.items()]
     return Mapper(steps, puts, empty=mapping.empty)
 
 
@@ -225,138 +223,6 @@ def _plain(convert: Convert) -> Convert:
     return read
 
 
-# ── Where a value goes ──────────────────────────────────────────────────────────────────────────
-
-
-def _make_put(target: str, kind: Kind) -> Put:
-    head, _, rest = target.partition(".")
-    if head == "identifiers" and rest:
-        return _make_put_identifier(rest, kind)
-    if head == "consent" and rest:
-        return _put_at(["context", "consent", "categoryPreferences", rest])
-    if head in ("lines", "refunds", "members") and rest:
-        return _put_part(head, rest)
-    if target in OBJECTS[kind] and kind in ("events", "profiles") and target != "identifiers":
-        return _merge_at(target)
-    if head in PREFIXES[kind]:
-        return _put_at(target.split("."))
-    return _put_field(target)
-
-
-def _put_field(name: str) -> Put:
-    def put(document: dict[str, Any], value: Any) -> None:
-        document[name] = value
-
-    return put
-
-
-def _merge_at(name: str) -> Put:
-    def put(document: dict[str, Any], value: Any) -> None:
-        own = document.get(name)
-        if isinstance(own, dict) and isinstance(value, dict):
-            document[name] = {**value, **own}
-        else:
-            document[name] = value
-
-    return put
-
-
-def _put_at(path: Sequence[str]) -> Put:
-    *parents, last = path
-    if len(parents) == 1:
-        first = parents[0]
-
-        def put_shallow(document: dict[str, Any], value: Any) -> None:
-            inner = document.get(first)
-            if type(inner) is dict:
-                inner[last] = value
-            else:
-                document[first] = {last: value}
-
-        return put_shallow
-
-    def put(document: dict[str, Any], value: Any) -> None:
-        for name in parents:
-            inner = document.get(name)
-            if type(inner) is not dict:
-                inner = document[name] = {}
-            document = inner
-        document[last] = value
-
-    return put
-
-
-def _put_part(head: str, rest: str) -> Put:
-    if head == "members" and rest.startswith("identifiers."):
-        kind = rest.partition(".")[2]
-
-        def put_member(document: dict[str, Any], value: Any) -> None:
-            if value is not None:
-                part = document.setdefault(head, [{}])[0]
-                part.setdefault("identifier", {"type": kind, "value": value})
-
-        return put_member
-
-    def put(document: dict[str, Any], value: Any) -> None:
-        if value is not None:
-            document.setdefault(head, [{}])[0][rest] = value
-
-    return put
-
-
-def _make_put_identifier(kind: str, row_kind: Kind) -> Put:
-    if row_kind == "orders":
-        return _add_named("identifiers", kind)
-    if kind == "user_id":
-        return _skip_none(_put_field("userId"))
-    if kind == "anonymous_id":
-        return _skip_none(_put_field("anonymousId"))
-    if kind in _CONTACTS:
-        # Traits of an identify call are the person's; of others only those of the context.
-        home = ["traits"] if row_kind == "profiles" else ["context", "traits"]
-        return _skip_none(_put_at([*home, kind]))
-    if kind == "device_id":
-        return _skip_none(_put_at(["context", "device", "id"]))
-    return _add_external(kind)
-
-
-def _skip_none(put: Put) -> Put:
-    def put_known(document: dict[str, Any], value: Any) -> None:
-        if value is not None:
-            put(document, value)
-
-    return put_known
-
-
-def _add_named(name: str, kind: str) -> Put:
-    def put(document: dict[str, Any], value: Any) -> None:
-        if value is not None:
-            document.setdefault(name, []).append({"type": kind, "value": value})
-
-    return put
-
-
-def _add_external(kind: str) -> Put:
-    def put(document: dict[str, Any], value: Any) -> None:
-        if value is not None:
-            context = document.setdefault("context", {})
-            context.setdefault("externalIds", []).append(
-                {"id": value, "type": kind, "collection": "users", "encoding": "none"}
-            )
-
-    return put
-
-
-def _with_currency(put: Put, currency: str) -> Put:
-    """Say the currency of an amount beside it, where the wire has it, unless the row says one."""
-
-    def put_both(document: dict[str, Any], value: Any) -> None:
-        put(document, value)
-        document["properties"].setdefault("currency", currency)
-
-    return put_both
-
-
 def place_identifiers(document: dict[str, Any], named: Any, kind: Kind) -> None:
     """Put ``[{"type", "value"}]`` of a profile row where the wire has identifiers.
 
@@ -372,4 +238,4 @@ def place_identifiers(document: dict[str, Any], named: Any, kind: Kind) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise RowRefused("invalid_identifiers", "`value` is text or a whole number")
-        _make_put_identifier(one["type"], kind)(document, value)
+        make_put_identifier(one["type"], kind)(document, value)

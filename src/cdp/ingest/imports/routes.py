@@ -14,8 +14,9 @@ from cdp.access.guard import require
 from cdp.access.scopes import Caller
 from cdp.ingest.imports import imports_store as store
 from cdp.ingest.imports.imports_store import Import
+from cdp.ingest.imports.read_form import read_form
 from cdp.ingest.imports.receive_upload import Upload, receive_upload
-from cdp.ingest.imports.start_import import Imports, read_form
+from cdp.ingest.imports.start_import import Imports
 from cdp.ingest.rejected_store import mask_raw
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import decode_cursor, encode_cursor

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple, Protocol
 from cdp.errors import Unavailable
 from cdp.ingest.door import Door
 from cdp.ingest.imports.chunks import Chunk, cut_grouped_rows, cut_rows
-from cdp.ingest.imports.imports_store import Checkpoint, Import
+from cdp.ingest.imports.imports_store import Import
 from cdp.ingest.imports.map_row import ObjectMapper, compile_mapping
 from cdp.ingest.imports.mapping import Mapping as RowMapping
 from cdp.ingest.imports.mapping import digest_mapping, read_mapping
 from cdp.ingest.imports.open_file import open_file
 from cdp.ingest.imports.prepare import Origin, encode_document, map_cells, map_objects, prepare_wire
+from cdp.ingest.imports.progress_store import Checkpoint
 from cdp.ingest.imports.reading import RowFile
 from cdp.ingest.imports.targets import PARTS, ROW_ID, Kind
 from cdp.ingest.packing import RequestLog

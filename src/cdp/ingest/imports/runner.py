@@ -11,7 +11,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 
 from psutil import pid_exists
@@ -19,7 +19,9 @@ from psutil import pid_exists
 from cdp.errors import CdpError
 from cdp.ingest.door import Door
 from cdp.ingest.imports import imports_store as store
-from cdp.ingest.imports.imports_store import Checkpoint, Import
+from cdp.ingest.imports import progress_store
+from cdp.ingest.imports.hold_store import Hold, NoLongerOurs, Stopping
+from cdp.ingest.imports.imports_store import Import
 from cdp.ingest.imports.reading import FileDamaged
 from cdp.ingest.imports.run_import import Defaults, Hopeless, Run
 from cdp.ingest.imports.uploads_folder import Uploads
@@ -28,7 +30,6 @@ from cdp.runtime.clock import now
 from cdp.runtime.error_answers import DATABASE_ERRORS
 from cdp.runtime.logs import get_logger
 from cdp.storage.database import Database, driver
-from cdp.storage.positions import read_positions
 
 _log = get_logger(__name__)
 _AWAY = DATABASE_ERRORS
@@ -36,14 +37,6 @@ _AWAY = DATABASE_ERRORS
 _LOOK_EVERY_SECONDS = 3.0
 _KEEP_HOUSE_SECONDS = 3600.0
 LEASE_SECONDS = 15.0
-
-
-class NoLongerOurs(Exception):
-    """The import was cancelled, or somebody else took it over."""
-
-
-class Stopping(Exception):
-    """This process is ending; the import goes back into the queue."""
 
 
 class ImportRunner:
@@ -115,12 +108,12 @@ class ImportRunner:
         """Run the oldest import that nobody works on; return whether there was one."""
         self._end_leases_of_the_dead()
         with self._database.transaction() as connection:
-            waiting = store.list_waiting(driver(connection))
+            waiting = progress_store.list_waiting(driver(connection))
         for import_id in waiting:
             if not self.uploads.holds(import_id):
                 continue
             with self._database.transaction() as connection:
-                taken = store.take_import(
+                taken = progress_store.take_import(
                     driver(connection), import_id, self.runner_id, self._lease
                 )
             if taken is not None:
@@ -134,15 +127,15 @@ class ImportRunner:
         Only a spared wait: should a number mean another process by now, the lease runs out.
         """
         with self._database.transaction() as connection:
-            for runner_id in store.list_runners(driver(connection)):
+            for runner_id in progress_store.list_runners(driver(connection)):
                 host, _, rest = runner_id.rpartition("/")
                 pid = rest.partition("-")[0]
                 if host == socket.gethostname() and pid.isdigit() and not pid_exists(int(pid)):
-                    store.end_leases(driver(connection), runner_id)
+                    progress_store.end_leases(driver(connection), runner_id)
 
     def _work(self, taken: Import) -> None:
         _log.info("import_runs", import_id=taken.import_id, after=taken.rows)
-        hold = _Hold(self._database, taken, self.runner_id, self._lease, self._stop, self._log_name)
+        hold = Hold(self._database, taken, self.runner_id, self._lease, self._stop, self._log_name)
         error: tuple[str, str] | None = None
         with hold:
             try:
@@ -190,107 +183,3 @@ class ImportRunner:
         for name in old:
             if name not in known:
                 self.uploads.remove(name)
-
-
-class _Hold:
-    """Keeps the lease of one import while it runs, and writes its checkpoints."""
-
-    def __init__(
-        self,
-        database: Database,
-        taken: Import,
-        runner_id: str,
-        lease_seconds: float,
-        stop: threading.Event,
-        log_name: str,
-    ) -> None:
-        self._database = database
-        self._id = taken.import_id
-        self._runner = runner_id
-        self._lease = lease_seconds
-        self._stop = stop
-        self._log_name = log_name
-        self._waiting: str | None = None
-        self._is_lost = threading.Event()
-        self._is_over = threading.Event()
-        self._beat = threading.Thread(target=self._renew, name="import-lease", daemon=True)
-
-    def __enter__(self) -> _Hold:
-        self._beat.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._beat.join()
-
-    def _renew(self) -> None:
-        while not self._is_over.wait(self._lease / 4):
-            try:
-                with self._database.transaction() as connection:
-                    is_ours = store.renew_lease(
-                        driver(connection), self._id, self._runner, self._lease, self._waiting
-                    )
-            except _AWAY:
-                continue
-            if not is_ours and not self._is_over.is_set():
-                self._is_lost.set()
-                return
-
-    def _expect_ours(self) -> None:
-        if self._is_lost.is_set():
-            raise NoLongerOurs
-        if self._stop.is_set():
-            raise Stopping
-
-    def checkpoint(self, done: Checkpoint) -> None:
-        """Count a chunk, however long Postgres is away."""
-        seconds = 0.5
-        while True:
-            try:
-                with self._database.transaction() as connection:
-                    is_counted = store.write_checkpoint(
-                        driver(connection), self._id, self._runner, self._lease, done
-                    )
-                break
-            except _AWAY as error:
-                _log.warning("import_waits", reason=type(error).__name__, seconds=seconds)
-                self.wait("postgres", seconds)
-                seconds = min(10.0, 2 * seconds)
-        if not is_counted and not self._was_counted(done):
-            raise NoLongerOurs
-        self._waiting = None
-        self._expect_ours()
-
-    def _was_counted(self, done: Checkpoint) -> bool:
-        """Return whether the connection broke after the checkpoint had been committed."""
-        with self._database.transaction() as connection:
-            found = store.find_import(driver(connection), self._id)
-        return found.runner_id == self._runner and found.rows == done.rows
-
-    def wait(self, reason: str, seconds: float) -> None:
-        """Wait, saying for what."""
-        self._waiting = reason
-        self._expect_ours()
-        self._stop.wait(seconds)
-        self._expect_ours()
-
-    def read_positions(self) -> Mapping[int, int]:
-        """Return how far the worker has come; nothing while Postgres is away."""
-        try:
-            with self._database.transaction() as connection:
-                return read_positions(driver(connection), self._log_name)
-        except _AWAY:
-            return {}
-
-    def release(self) -> None:
-        """Let others go on at once."""
-        self._is_over.set()
-        with self._database.transaction() as connection:
-            store.release_import(driver(connection), self._id, self._runner)
-
-    def finish(self, error: tuple[str, str] | None) -> None:
-        """Write down how it ended."""
-        self._is_over.set()
-        with self._database.transaction() as connection:
-            store.finish_import(driver(connection), self._id, self._runner, error)
-        _log.info("import_ended", import_id=self._id, error=error and error[0])

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
-from typing import Any, NoReturn
-
-import msgspec
+from typing import Any
 
 from cdp.access import audit_store
 from cdp.access.scopes import Caller
-from cdp.errors import Conflict, Forbidden, NotFound, Unprocessable
+from cdp.errors import Conflict, Forbidden, NotFound
 from cdp.ingest import sources_store
 from cdp.ingest.imports import imports_store as store
 from cdp.ingest.imports.imports_store import Import
-from cdp.ingest.imports.mapping import Mapping as RowMapping
-from cdp.ingest.imports.mapping import check_kind, digest_mapping, read_mapping
+from cdp.ingest.imports.mapping import digest_mapping
 from cdp.ingest.imports.open_file import open_file
 from cdp.ingest.imports.prepare import Origin
-from cdp.ingest.imports.presets import PRESETS, check_preset
 from cdp.ingest.imports.preview import preview_import
+from cdp.ingest.imports.read_form import Order, refuse
 from cdp.ingest.imports.receive_upload import Upload
 from cdp.ingest.imports.run_import import cut_file
 from cdp.ingest.imports.runner import ImportRunner
@@ -33,26 +29,6 @@ from cdp.storage.database import Database, Driver, driver
 
 DEFAULT_SOURCE = "Imports"
 _SOURCE_LOCK = "SELECT pg_advisory_xact_lock(7263545, 0)"
-_FIELDS = frozenset(
-    {"kind", "mapping", "source", "preset", "dry_run", "digest", "again", "partial"}
-)
-_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the fields of the form ask for, checked."""
-
-    kind: Kind
-    document: Mapping[str, Any]
-    mapping: RowMapping
-    source_id: str | None
-    is_dry_run: bool
-    again: bool
-    digest: str | None
-    """Of the file as the caller knows it."""
-    is_partial: bool
-    """Whether only the beginning of the file was sent, for a dry run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,58 +37,6 @@ class Started:
 
     found: Import
     is_new: bool
-
-
-def read_form(fields: Mapping[str, str]) -> Order:
-    """Check the fields of the form; raises ``Unprocessable`` with ``details.path``."""
-    for name in fields:
-        if name not in _FIELDS:
-            wanted = ", ".join(sorted(_FIELDS))
-            _refuse("unknown_field", f"{name[:50]!r} is no field: {wanted}", f"/{name[:50]}")
-    document = _read_document(fields.get("mapping", ""))
-    if fields.get("preset"):
-        document["preset"] = fields["preset"]
-    preset = document.get("preset")
-    implied = PRESETS.get(preset) if isinstance(preset, str) else None
-    kind = check_kind(fields.get("kind") or implied)
-    mapping = read_mapping(document, kind)
-    if mapping.preset is not None:
-        check_preset(mapping.preset, kind)
-    return Order(
-        kind,
-        document,
-        mapping,
-        fields.get("source") or None,
-        _read_word(fields, "dry_run"),
-        _read_word(fields, "again"),
-        (fields.get("digest") or "").removeprefix("sha256:").lower() or None,
-        _read_word(fields, "partial"),
-    )
-
-
-def _read_document(text: str) -> dict[str, Any]:
-    if not text.strip():
-        return {}
-    try:
-        document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        _refuse("invalid_json", f"`mapping` is not JSON: {error}", "/mapping")
-    if not isinstance(document, dict):
-        _refuse(
-            "invalid_mapping", "a mapping is a JSON object; {} for wire-format rows", "/mapping"
-        )
-    return document
-
-
-def _read_word(fields: Mapping[str, str], name: str) -> bool:
-    word = fields.get(name, "").strip().lower()
-    if word not in _WORDS:
-        _refuse("invalid_field", f"`{name}` is true or false", f"/{name}")
-    return _WORDS[word]
-
-
-def _refuse(code: str, message: str, path: str) -> NoReturn:
-    raise Unprocessable(code, message, path=path)
 
 
 class Imports:
@@ -134,7 +58,7 @@ class Imports:
     def preview(self, order: Order, upload: Upload, caller: Caller) -> dict[str, Any]:
         """Return what an import would do; nothing is written, no source is made."""
         if upload.file is None:
-            _refuse("missing", "send the file as the part `file`", "/file")
+            refuse("missing", "send the file as the part `file`", "/file")
         source = self._find_source(order.source_id, order.kind)
         origin = Origin(upload.file.digest, digest_mapping(order.document), format_time(now()))
         return preview_import(
@@ -208,7 +132,7 @@ class Imports:
     def _check_digest(order: Order, upload: Upload) -> str:
         if upload.file is None:
             if order.digest is None:
-                _refuse("missing", "send the file as the part `file`", "/file")
+                refuse("missing", "send the file as the part `file`", "/file")
             return order.digest
         if order.digest is not None and order.digest != upload.file.digest:
             raise Conflict(
@@ -271,7 +195,7 @@ class Imports:
                 return _find_default(driver(connection))
         source = self._directory.by_id(source_id)
         if source is None:
-            _refuse("unknown_source", f"there is no source {source_id[:100]!r}", "/source")
+            refuse("unknown_source", f"there is no source {source_id[:100]!r}", "/source")
         if self._directory.recall(source_id)[1]:
             raise Conflict("source_disabled", "the source is disabled; enable it first")
         if source.is_public and kind in ("orders", "accounts"):
