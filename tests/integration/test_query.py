@@ -251,7 +251,8 @@ async def test_the_schema_lists_what_sql_may_read(
     answer = await client.get("/v1/schema", headers=_as(database, "segments:read"))
     tables = {table["name"]: table["columns"] for table in answer.json()["tables"]}
     assert set(tables) == {
-        "profiles", "identifiers", "traits", "events", "orders", "order_lines", "tags",
+        "profiles", "identifiers", "traits", "events", "orders", "order_lines", "accounts",
+        "account_members", "tags",
         "memberships", "membership_changes", "segments", "Order Completed",
         "order_completed", "page",
     }  # fmt: skip
