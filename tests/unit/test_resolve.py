@@ -177,6 +177,23 @@ def test_over_the_limit_a_device_stays_alone_and_its_user_whole() -> None:
     assert world.refused() == {(A, "anonymous_id:d1000", "limit")}
 
 
+def test_a_device_that_is_shared_by_now_counts_no_more_toward_its_first_users_limit() -> None:
+    one = RULES.rule_of("device_id").model_copy(update={"limit": 1})
+    rules = RULES.model_copy(update={"types": {**RULES.types, "device_id": one}})
+    seen = [saw(f"{A} {D}", 0), saw(f"{B} {D}", 1), saw(f"{A} device_id:e", 2)]
+    assert World(*seen, rules=rules).owner("device_id:e") == A
+    assert World(seen[0], seen[2], rules=rules).owner("device_id:e") == "device_id:e"
+
+
+def test_a_device_that_followed_its_owner_counts_toward_the_owners_limit() -> None:
+    one = RULES.rule_of("anonymous_id").model_copy(update={"limit": 1})
+    rules = RULES.model_copy(update={"types": {**RULES.types, "anonymous_id": one}})
+    seen = [saw(f"{A} {D}", 0), saw(f"{D} {C}", 1), saw(f"{B} {C}", 2), saw(f"{B} {C2}", 3)]
+    world = World(*seen, rules=rules)
+    assert world.owner(C) == B
+    assert (B, C2, "limit") in world.refused()
+
+
 def test_a_limit_with_a_window_counts_only_what_was_new_within_it() -> None:
     devices = RULES.rule_of("anonymous_id").model_copy(
         update={"limit": 2, "window": timedelta(days=7)}
@@ -277,6 +294,20 @@ def test_a_person_is_known_since_the_oldest_identifier() -> None:
 def test_of_two_claims_at_one_moment_the_lesser_message_id_counts_first() -> None:
     world = World(saw(f"{A} email:e@x", 0, message="2"), saw(f"{B} email:e@x", 0, message="1"))
     assert world.owner("email:e@x") == world.owner(B)
+
+
+def test_of_two_contacts_claimed_again_at_once_the_stronger_one_is_looked_at_first() -> None:
+    email, phone = "email:e@x", "phone:+8613800138000"
+    claim = f"{A} {email} {phone}"
+    seen = [
+        saw(f"{B} member_card:b {email}", 0), saw(f"user_id:c member_card:c {phone}", 0),
+        saw(claim, 10), saw(f"crm_id:1 member_card:1 {email}", 200),
+        saw(f"crm_id:2 member_card:2 {phone}", 200), saw(claim, 390),
+    ]  # fmt: skip
+    for order in (seen, [saw(phone, 0), *reversed(seen)]):
+        world = World(*order)
+        assert world.owner(A) == world.owner("crm_id:1")
+        assert world.owner(A) != world.owner("crm_id:2")
 
 
 def test_a_person_whose_phone_moved_on_may_have_a_new_one_by_a_guest_order() -> None:

@@ -79,7 +79,8 @@ class _Cluster:
         return self.known or self.reachable
 
 
-_Turn = tuple[datetime, str, tuple[tuple[int, str, str], ...], bool, int, int]
+_Rank = tuple[int, str, str]
+_Turn = tuple[datetime, str, tuple[_Rank, ...], bool, tuple[_Rank, ...], int, int]
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class _Replay:
             self.queue.append(self._turn(link.first_at, link.first_message_id, position, 0))
         self.queue.sort()
         while self.queue:
-            at, _, _, _, contact, position = heapq.heappop(self.queue)
+            at, _, _, _, _, contact, position = heapq.heappop(self.queue)
             if contact:
                 self._claim_again(contact, self.links[position], position, at)
             else:
@@ -132,9 +133,10 @@ class _Replay:
         names = sorted(
             self._strength(node_id) for node_id in link.node_ids if node_id in self.by_id
         )
-        return at, message_id, tuple(names), link.trusted, contact, position
+        again = (self._strength(contact),) if contact else ()
+        return at, message_id, tuple(names), link.trusted, again, contact, position
 
-    def _strength(self, node_id: int) -> tuple[int, str, str]:
+    def _strength(self, node_id: int) -> _Rank:
         node = self.by_id[node_id]
         return self.rule_by_node[node_id].priority, node.type, node.value
 
@@ -289,7 +291,17 @@ class _Replay:
             self.joins.append(Join(link.link_id, top, device, at, "moved"))
 
     def _move(self, node_id: int, element: int, at: datetime) -> None:
+        """Let a node belong to the cluster of ``element`` from ``at`` on, in its first one's stead.
+
+        It counts there, and no more where it was.
+        """
+        type_name = self.by_id[node_id].type
+        former = self._find(node_id).values
+        former[type_name].discard(node_id)
+        if not former[type_name]:
+            del former[type_name]
         self.current[node_id] = element
+        self._find(node_id).values.setdefault(type_name, set()).add(node_id)
         self.moves.setdefault(node_id, []).append((at, element))
 
     # ── Contested contacts ──────────────────────────────────────────────────────────────────
@@ -304,12 +316,7 @@ class _Replay:
             return
         holder = self._find(contact)
         former = [other for other in self.done[contact] if self._is_held_by(holder, contact, other)]
-        node_type = self.by_id[contact].type
         ours = self._find(top)
-        holder.values[node_type].discard(contact)
-        if not holder.values[node_type]:
-            del holder.values[node_type]
-        ours.values.setdefault(node_type, set()).add(contact)
         ours.reachable = True
         ours.joined_at = _latest(ours.joined_at, at)
         self._move(contact, self.current.get(top, top), at)
@@ -397,7 +404,7 @@ class _Replay:
             frozenset(self.by_id.keys() & self.hot),
         )
 
-    def _age(self, node_id: int) -> tuple[datetime, tuple[int, str, str]]:
+    def _age(self, node_id: int) -> tuple[datetime, _Rank]:
         return self.by_id[node_id].first_seen, self._strength(node_id)
 
     def _assign(self, node_id: int, names: Mapping[int, ProfileKey]) -> Iterable[Assignment]:
