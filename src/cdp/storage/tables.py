@@ -317,6 +317,7 @@ nodes = Table(
     Column("quarantined", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("type", "value", "variant"),
     Index(None, "component_id"),
+    Index("ix_nodes_quarantined", "node_id", postgresql_where=text("quarantined")),
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -380,6 +381,8 @@ identity_rules = Table(
     _now("made_at"),
     # How far the people of before have been worked out anew: every component up to this one.
     Column("done_until", BigInteger, nullable=False, server_default=text("0")),
+    # Components that there were when that began; null before.
+    Column("components_total", BigInteger),
     Column("components", BigInteger, nullable=False, server_default=text("0")),
     Column("profiles", BigInteger, nullable=False, server_default=text("0")),
     _time("applied_at", nullable=True),
@@ -393,6 +396,16 @@ tracking_plans = Table(
     Column("document", JSON, nullable=False),
     Column("actor", Text, nullable=False),
     _now("made_at"),
+)
+
+# What the replays of all processes came to, for metrics; each adds its own now and then.
+identity_tallies = Table(
+    "identity_tallies",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    PrimaryKeyConstraint("name", "label"),
 )
 
 # What the replay of a component withheld, and why. Rewritten with the component.
@@ -606,6 +619,30 @@ batches = Table(
     # Profile ids that others absorbed or came out of: [{"from": …, "into": …}], so that memberships
     # can say why.
     Column("merges", JSONB, nullable=False, server_default=text("'[]'")),
+)
+
+# Somebody asked that DuckDB be fed anew. Every process that has such a file does so, once.
+analytics_rebuilds = Table(
+    "analytics_rebuilds",
+    metadata,
+    Column("rebuild_no", BigInteger, Identity(), primary_key=True),
+    Column("actor", Text, nullable=False),
+    _now("asked_at"),
+)
+
+analytics_rebuild_runs = Table(
+    "analytics_rebuild_runs",
+    metadata,
+    Column("rebuild_no", BigInteger, nullable=False),
+    # Host and folder of the file.
+    Column("place", Text, nullable=False),
+    # emptying | feeding | done
+    Column("state", Text, nullable=False),
+    Column("batches", BigInteger, nullable=False, server_default=text("0")),
+    Column("batches_total", BigInteger, nullable=False),
+    _now("started_at"),
+    _time("finished_at", nullable=True),
+    PrimaryKeyConstraint("rebuild_no", "place"),
 )
 
 # ── Segments and tags ───────────────────────────────────────────────────────────────────────────
