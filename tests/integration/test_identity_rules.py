@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -164,7 +167,7 @@ async def test_an_application_killed_half_way_goes_on_where_it_was_while_workers
         apply(database, store, saw(f"wechat_unionid:u{n} {EMAIL}{n} {C}{n}", n))
         apply(database, store, saw(f"wechat_unionid:v{n} {EMAIL}{n}", n))
     await put(client, types={"wechat_unionid": {"unique": True}})
-    assert apply_all(database, max_nodes=4, most=3) == 3
+    _apply_and_die(database, pieces=4, max_nodes=4)
     shown = (await client.get(f"{PATH}/versions")).json()["data"][0]
     assert (shown["state"], shown["components"]) == ("applying", 3)
     apply(database, store, saw(f"wechat_unionid:w0 {EMAIL}5", 9), saw(f"{C}0 {C}5", 9))
@@ -183,7 +186,7 @@ async def test_newer_rules_take_over_from_a_change_that_is_under_way(
     old = (await client.get(PATH)).json()
     before = stored_partition(database)
     await put(client, types={"wechat_unionid": {"unique": True}})
-    apply_all(database, max_nodes=3, most=2)
+    apply_all(database, max_nodes=3, most=3)
     await put(client, **{**old, "version": 2})
     apply_all(database)
     assert stored_partition(database) == before
@@ -219,3 +222,65 @@ async def test_only_a_steward_may_change_the_rules(database: Database) -> None:
     async with make_client(database, "profiles:read") as reader:
         document = (await reader.get(PATH)).json()
         assert (await reader.put(PATH, json=document)).status_code == 403
+
+
+async def test_the_status_says_how_many_components_have_followed_the_rules(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    status = (await client.get(f"{PATH}/status")).json()
+    assert (status["version"], status["state"]) == (1, "applied")
+    _post_pairs(database, 6)
+    await put(client, types={"wechat_unionid": {"unique": True}})
+    status = (await client.get(f"{PATH}/status")).json()
+    assert (status["state"], status["components"]) == ("applying", {"done": 0, "total": None})
+    apply_all(database, max_nodes=3, most=3)
+    status = (await client.get(f"{PATH}/status")).json()
+    assert (status["state"], status["components"]) == ("applying", {"done": 2, "total": 6})
+    apply_all(database)
+    status = (await client.get(f"{PATH}/status")).json()
+    assert (status["state"], status["components"]) == ("applied", {"done": 6, "total": 6})
+    assert (status["profiles_changed"], status["applied_at"] is None) == (12, False)
+
+
+async def test_a_rollback_brings_a_former_document_and_its_people_back(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    _post_pairs(database, 3)
+    before, old = stored_partition(database), (await client.get(PATH)).json()
+    await put(client, types={"wechat_unionid": {"unique": True}})
+    apply_all(database)
+    await put(client, hot_limit=9)
+    for version, expected in ((2, 3), (1, 4)):
+        answer = await client.post(f"{PATH}/rollback", json={"version": version})
+        assert (answer.status_code, answer.json()["version"]) == (200, expected + 1)
+    assert answer.json() == {**old, "version": 5}
+    apply_all(database)
+    assert stored_partition(database) == before
+    again = await client.post(f"{PATH}/rollback", json={"version": 1})
+    assert again.json()["version"] == 5
+    audit = query(database, "SELECT details FROM audit ORDER BY audit_id DESC LIMIT 1")
+    assert audit == [({"back_to": 1},)]
+
+
+async def test_a_rollback_to_rules_that_never_were_is_not_found(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post(f"{PATH}/rollback", json={"version": 7})
+    assert (answer.status_code, answer.json()["code"]) == (404, "version_not_found")
+
+
+def _apply_and_die(database: Database, *, pieces: int, max_nodes: int) -> None:
+    """Commit so many pieces in a process that is killed in the middle of the next."""
+    program = [sys.executable, "-m", "tests.support.apply_rules_and_die"]
+    done = subprocess.run(
+        [*program, database.url, str(pieces), str(max_nodes)],
+        timeout=60, check=False, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+def _post_pairs(database: Database, count: int) -> None:
+    store = make_store()
+    for n in range(count):
+        apply(database, store, saw(f"wechat_unionid:u{n} {EMAIL}{n}", n))
+        apply(database, store, saw(f"wechat_unionid:v{n} {EMAIL}{n}", n))

@@ -25,6 +25,13 @@ _JOB_LOCK = 7263551
 _MOST_COMPONENTS = 2000
 
 
+class _Job(NamedTuple):
+    version: int
+    done_until: int
+    total: int | None
+    """Components; ``None`` before they are counted."""
+
+
 class Cooled(NamedTuple):
     """Identifiers that are hot no more under some rules, and all that was seen with them."""
 
@@ -41,22 +48,28 @@ def apply_next(conn: Driver, country: str, now: datetime, *, max_nodes: int = 20
     assert row is not None
     if not row[0]:
         return False
-    job = _find_job(conn)
-    if job is None:
+    asked = _find_job(conn)
+    if asked is None:
         return False
-    if job[1] == 0:
-        # Its links tie components together that a worker believes to be apart.
+    if asked.total is None:
+        _count_components(conn, asked.version)
+        return True
+    is_first = asked.done_until == 0
+    if is_first and find_cooled(conn, read_rules(conn, country)).nodes:
+        # Their links tie components together that a worker believes to be apart.
         hold_rules(conn)
     share_rules(conn)
     job = _find_job(conn)
     if job is None:
         return False
-    version, done_until = job
+    if job.version != asked.version:
+        return True
     rules = read_rules(conn, country)
     batch_id, changes = open_batch(conn), BatchChanges()
-    if done_until == 0:
+    if is_first:
+        # Without the lock there are none: nobody becomes hot who is not so under these rules.
         release_cooled(conn, rules, batch_id, changes, now)
-    found = _list_components(conn, done_until, max_nodes)
+    found = _list_components(conn, job.done_until, max_nodes)
     if found:
         nodes = [node_id for _, node_id in found if node_id is not None]
         replay(conn, rules, ensure_salt(conn), nodes, batch_id, changes, now)
@@ -66,11 +79,11 @@ def apply_next(conn: Driver, country: str, now: datetime, *, max_nodes: int = 20
                   applied_at = %s
             WHERE version = %s""",
         (
-            found[-1][0] if found else done_until,
+            found[-1][0] if found else job.done_until,
             len(found),
             len(changes.profiles),
             None if found else now,
-            version,
+            job.version,
         ),
     )
     if changes.profiles or changes.moved_nodes or changes.nodes:
@@ -78,14 +91,23 @@ def apply_next(conn: Driver, country: str, now: datetime, *, max_nodes: int = 20
     return bool(found)
 
 
-def _find_job(conn: Driver) -> tuple[int, int] | None:
-    """Return version and progress of the newest rules, unless they are applied."""
+def _find_job(conn: Driver) -> _Job | None:
+    """Return how far the newest rules are applied, unless they are so wholly."""
     row = conn.execute(
-        """SELECT version, done_until FROM identity_rules
+        """SELECT version, done_until, components_total FROM identity_rules
             WHERE applied_at IS NULL
               AND version = (SELECT max(version) FROM identity_rules)"""
     ).fetchone()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else _Job(*row)
+
+
+def _count_components(conn: Driver, version: int) -> None:
+    conn.execute(
+        """UPDATE identity_rules
+              SET components_total = (SELECT count(DISTINCT component_id) FROM nodes)
+            WHERE version = %s""",
+        (version,),
+    )
 
 
 def _list_components(conn: Driver, after: int, max_nodes: int) -> list[tuple[int, int | None]]:
@@ -107,14 +129,18 @@ def _list_components(conn: Driver, after: int, max_nodes: int) -> list[tuple[int
 
 
 def find_cooled(conn: Driver, rules: Rules, among: Collection[int] | None = None) -> Cooled:
-    """Return the quarantined nodes that are not hot under ``rules``: all, or those ``among``."""
+    """Return the quarantined nodes that are not hot under ``rules``: all, or those ``among``.
+
+    Reads the whole table of links, unless there is no such node that is not blocked.
+    """
     hot = {
         row[0]
         for row in conn.execute(
-            """SELECT node_id FROM nodes
+            """SELECT node_id, type, value FROM nodes
                 WHERE quarantined AND (%(among)s::bigint[] IS NULL OR node_id = ANY(%(among)s))""",
             {"among": None if among is None else sorted(among)},
         )
+        if not is_blocked(Identifier(row[1], row[2]), rules)
     }
     if not hot:
         return Cooled(frozenset(), ())

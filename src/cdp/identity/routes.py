@@ -11,7 +11,7 @@ from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound
-from cdp.identity import by_hand_routes, survey_routes
+from cdp.identity import by_hand_routes, rules_job_routes, survey_routes
 from cdp.identity.by_hand_routes import Steward
 from cdp.identity.change_rules_store import RulesVersion, change_rules, list_versions
 from cdp.identity.explain_store import Step, explain, list_changes, list_refusals, list_steps
@@ -43,6 +43,7 @@ def create_router(
     """Return the routes of identity. ``rules_changed`` is told when the rules are others."""
     router = APIRouter(tags=["identity"])
     by_hand_routes.add_routes(router, database, read_rules, rules_changed)
+    rules_job_routes.add_routes(router, database, read_rules, rules_changed)
     survey_routes.add_routes(router, database, read_rules)
 
     @router.get("/v1/identity/rules")
@@ -143,6 +144,7 @@ def _show_version(one: RulesVersion) -> dict[str, Any]:
         "at": format_time(one.made_at),
         "state": one.state,
         "components": one.components,
+        "components_total": one.components_total,
         "profiles_changed": one.profiles,
         "applied_at": format_time(one.applied_at) if one.applied_at else None,
         "rules": one.document,
