@@ -371,6 +371,64 @@ identity_decisions = Table(
     Index(None, "kind", postgresql_where=text("undone_at IS NULL")),
 )
 
+# Two people who may be one, for somebody to decide. Each side is the node that names a profile, so
+# the pair follows its people through merges; with a node its suggestions go.
+identity_suggestions = Table(
+    "identity_suggestions",
+    metadata,
+    Column("suggestion_no", BigInteger, Identity(), primary_key=True),
+    Column("suggestion_id", Text, nullable=False, unique=True),
+    Column("node_a", BigInteger, ForeignKey("nodes.node_id", ondelete="CASCADE"), nullable=False),
+    Column("node_b", BigInteger, ForeignKey("nodes.node_id", ondelete="CASCADE"), nullable=False),
+    # The probability that they are one person, and the weight of all evidence in bits.
+    Column("score", Double, nullable=False),
+    Column("weight", Double, nullable=False),
+    # [{"field", "level", "rank", "weight"}, …]: how they compare. Values are read from the people.
+    Column("evidence", JSONB, nullable=False),
+    # Keyed hashes of what speaks for it: what is in here was known to whoever rejected it.
+    Column("proofs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    # open | accepted | rejected | stale
+    Column("status", Text, nullable=False, server_default=text("'open'")),
+    _now("found_at"),
+    # By the newest run that found it.
+    _now("seen_at"),
+    _time("decided_at", nullable=True),
+    Column("decided_by", Text),
+    Column("reason", Text),
+    # The merge by hand that came of it.
+    Column("decision_id", Text),
+    UniqueConstraint("node_a", "node_b"),
+    Index(None, "node_b"),
+    Index(None, "status", "score", "suggestion_no"),
+)
+
+# Searches for people who may be one; the newest is shown. Who searches holds an advisory lock.
+identity_suggestion_runs = Table(
+    "identity_suggestion_runs",
+    metadata,
+    Column("run_no", BigInteger, Identity(), primary_key=True),
+    Column("run_id", Text, nullable=False, unique=True),
+    # queued | running | done | not_enough_data | failed | cancelled
+    Column("state", Text, nullable=False, server_default=text("'queued'")),
+    Column("actor", Text, nullable=False),
+    _now("requested_at"),
+    _time("started_at", nullable=True),
+    _time("finished_at", nullable=True),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    # reading | training | comparing | storing
+    Column("phase", Text),
+    # The newest batch when it began: what came later, it did not see.
+    Column("seq", BigInteger),
+    Column("people", BigInteger),
+    Column("pairs", BigInteger),
+    Column("suggestions", BigInteger),
+    # priors | trained
+    Column("model", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Index(None, "state"),
+)
+
 # Every version of the rules; the newest holds. Version 1 is the default and has no row.
 identity_rules = Table(
     "identity_rules",
