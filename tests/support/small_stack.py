@@ -112,33 +112,48 @@ async def nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextlib.contextmanager
 def run_stack(
-    postgres: PostgresServer, settings: Settings | None = None, fallback: ASGIApp | None = None
+    postgres: PostgresServer,
+    settings: Settings | None = None,
+    fallback: ASGIApp | None = None,
+    *,
+    workers: int = 1,
 ) -> Iterator[SmallStack]:
-    """A door and a worker over a fresh database; ``fallback`` gets what is not the door's."""
+    """A door and workers over a fresh database; ``fallback`` gets what is not the door's."""
     with postgres.fresh_url() as database_url:
         database = Database(database_url, application_name="cdp-test")
-        log, working_log = PostgresLog(database, 2), PostgresLog(database, 2)
+        log = PostgresLog(database, 2)
+        working_logs: list[PostgresLog] = []
         directory = SourceDirectory(database)
         directory.refresh()
         stop = threading.Event()
-        worker = make_worker(database, working_log, directory)
-        thread = threading.Thread(target=worker.run, args=(stop,), kwargs={"poll_seconds": 0.05})
-        thread.start()
+        threads = []
+        for number in range(workers):
+            working_logs.append(PostgresLog(database, 2))
+            worker = make_worker(database, working_logs[-1], directory, f"worker {number}")
+            threads.append(
+                threading.Thread(target=worker.run, args=(stop,), kwargs={"poll_seconds": 0.05})
+            )
+            threads[-1].start()
         try:
             with run_ingest(directory, log, fallback or nothing_else, settings) as url:
                 yield SmallStack(url, database, log, directory)
         finally:
             stop.set()
-            thread.join(20)
-            working_log.close()
+            for thread in threads:
+                thread.join(20)
+            for working_log in working_logs:
+                working_log.close()
             log.close()
             database.close()
 
 
-def make_worker(database: Database, log: PostgresLog, directory: SourceDirectory) -> Worker:
-    """A worker with the default rules."""
+def make_worker(
+    database: Database, log: PostgresLog, directory: SourceDirectory, name: str | None = None
+) -> Worker:
+    """A worker with the default rules, under a name of its own if there are several."""
     rules = default_rules("CN")
     with database.transaction() as connection:
         salt = ensure_salt(driver(connection))
     identify = partial(identify_claims, rules=rules)
-    return Worker(database, log, directory, IdentityStore(rules, salt), identify)
+    identity = IdentityStore(rules, salt)
+    return Worker(database, log, directory, identity, identify, worker_id=name)
