@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from cdp.model import Event
+from cdp.profiles.event_rows import COLUMNS, pack_rows
 from cdp.storage.database import Driver
 
 _encode = msgspec.json.Encoder().encode
@@ -47,10 +47,7 @@ SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bool[], %b::timestamptz[], %b
 RETURNING node_id
 """
 
-_COPY_EVENTS = """
-COPY events (batch_id, ordinal, node_id, source_number, message_id, type, name, at, received_at,
-             original_at, properties, context, group_id) FROM STDIN
-"""
+_COPY_EVENTS = f"COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)"
 
 
 def write_traits(connection: Driver, placed: Iterable[PlacedEvent]) -> set[int]:
@@ -110,57 +107,14 @@ def _write_registers(
     return {node for (node,) in connection.execute(statement, parameters)}
 
 
-def write_events(connection: Driver, batch_id: int, placed: Sequence[PlacedEvent]) -> None:
-    """Append the events to the timeline, in one COPY."""
+def write_events(
+    connection: Driver,
+    batch_id: int,
+    placed: Sequence[PlacedEvent],
+    link_ids: Sequence[int | None],
+) -> None:
+    """Append the events to the timeline, in one COPY, each with its link."""
     if not placed:
         return
-    lines = [
-        _copy_line(batch_id, ordinal, event, node) for ordinal, (event, node) in enumerate(placed)
-    ]
     with connection.cursor() as cursor, cursor.copy(_COPY_EVENTS) as copy:
-        copy.write(b"".join(lines))
-
-
-def _copy_line(batch_id: int, ordinal: int, event: Event, node: int | None) -> bytes:
-    return b"%d\t%d\t%b\t%d\t%b\t%b\t%b\t%b\t%b\t%b\t%b\t%b\t%b\n" % (
-        batch_id,
-        ordinal,
-        _NULL if node is None else b"%d" % node,
-        event.source.number,
-        _escape(event.message_id.encode()),
-        event.type.encode(),
-        _copy_name(event.name),
-        event.at.isoformat().encode(),
-        _copy_time(event.received_at),
-        _NULL if event.original_at is None else _escape(event.original_at.encode()),
-        _escape(event.properties),
-        _escape(event.context),
-        _NULL if event.group_id is None else _escape(event.group_id.encode()),
-    )
-
-
-_NULL = b"\\N"
-
-
-# Few names and times of receipt in a batch, each many times.
-@lru_cache(maxsize=4096)
-def _copy_name(text: str | None) -> bytes:
-    return _NULL if text is None else _escape(text.encode())
-
-
-@lru_cache(maxsize=256)
-def _copy_time(time: datetime) -> bytes:
-    return time.isoformat().encode()
-
-
-def _escape(value: bytes) -> bytes:
-    """Escape for COPY's text format. Most values need none, and finding that out is cheap."""
-    if b"\\" in value:
-        value = value.replace(b"\\", b"\\\\")
-    if b"\t" in value:
-        value = value.replace(b"\t", b"\\t")
-    if b"\n" in value:
-        value = value.replace(b"\n", b"\\n")
-    if b"\r" in value:
-        value = value.replace(b"\r", b"\\r")
-    return value
+        copy.write(pack_rows(batch_id, placed, link_ids))
