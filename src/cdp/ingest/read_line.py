@@ -110,7 +110,8 @@ def _decode(data: bytes) -> _Parts:
         members = decode_object(data)
         unknown = {name: members[name] for name in members.keys() - KNOWN_MEMBERS}
     context = _as_object(wire.context)
-    traits = _as_object(wire.traits)
+    # Most calls have no traits.
+    traits = _as_object(wire.traits) if wire.traits else _EMPTY
     return _Parts(
         wire,
         _NO_CONTEXT if context == _EMPTY else decode_context(context),
