@@ -313,7 +313,7 @@ def test_two_workers_that_merge_the_same_people_agree_with_one(
     with database.transaction() as connection:
         connection.exec_driver_sql(
             "TRUNCATE nodes, links, node_profiles, profiles, traits, consents, events, ledger,"
-            " refusals, accounting, positions, log_leases, log_workers RESTART IDENTITY"
+            " refusals, accounting, positions, log_leases, log_workers RESTART IDENTITY CASCADE"
         )
     drain(make_worker(database, log, name="alone"))
     assert read_state(database) == together
