@@ -35,6 +35,16 @@ class Identifier(NamedTuple):
         return f"{self.type}:{self.value}"
 
 
+class Scoped(NamedTuple):
+    """A raw value of an identifier, with the names that tell whose numbering it is of."""
+
+    value: object
+    app: str | None
+    """The app that the event comes from, by its own word."""
+    system: str | None
+    """The system that the source stands for, by its settings."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where events come from. ``number`` is the small integer that rows carry."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import phonenumbers
 from pydantic import ValidationError
 
 from cdp.access.audit_store import record
 from cdp.errors import Conflict, NotFound, Unprocessable
+from cdp.identity.check_rules import Mistake, find_mistake, put_into_words
 from cdp.identity.rules import Rules, default_rules, parse_rules
 from cdp.identity.rules_store import hold_rules, read_rules, write_rules
 from cdp.runtime.error_answers import make_pointer
@@ -46,16 +46,16 @@ def read_document(document: Any, within: str = "") -> Rules:
         rules = parse_rules(document)
     except ValidationError as error:
         first = error.errors()[0]
-        raise Unprocessable(
-            "missing" if first["type"] == "missing" else "invalid_rules",
-            str(first["msg"]).removeprefix("Value error, "),
-            path=within + make_pointer(first["loc"]),
-        ) from error
-    if rules.country not in phonenumbers.SUPPORTED_REGIONS:
-        raise Unprocessable(
-            "invalid_rules", "write two capital letters: CN, GB", path=f"{within}/country"
-        )
+        code = "missing" if first["type"] == "missing" else "invalid_rules"
+        raise _refuse(put_into_words(first), within, code) from error
+    mistake = find_mistake(rules)
+    if mistake is not None:
+        raise _refuse(mistake, within)
     return rules
+
+
+def _refuse(mistake: Mistake, within: str, code: str = "invalid_rules") -> Unprocessable:
+    return Unprocessable(code, mistake.message, path=within + make_pointer(mistake.path))
 
 
 def change_rules(conn: Driver, document: Any, country: str, actor: str) -> Rules:

@@ -11,10 +11,10 @@ from cdp.identity.rules import Rules
 def find_hot(by_id: Mapping[int, Node], links: Sequence[LinkFact], rules: Rules) -> frozenset[int]:
     """Return the nodes that tie together too many people to belong to any."""
     hot = {node.node_id for node in by_id.values() if node.quarantined}
-    if len(by_id) <= rules.hot_limit + 1:
+    if len(by_id) <= rules.least_hot_limit + 1:
         return frozenset(hot)
     counted = count_people(by_id, links, rules)
-    hot.update(node_id for node_id, people in counted.items() if people > rules.hot_limit)
+    hot.update(n for n, people in counted.items() if people > rules.hot_limit_of(by_id[n].type))
     return frozenset(hot)
 
 

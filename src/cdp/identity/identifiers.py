@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
-import phonenumbers
-
+from cdp.identity.default_types import HASHED_TYPES
+from cdp.identity.patterns import compile_pattern
 from cdp.identity.rules import Rules, TypeRule
-from cdp.model import Identifier
+from cdp.identity.scopes import add_scope, find_scope
+from cdp.identity.spelling import read_text, spell
+from cdp.identity.twins import digest, hashed_type_of
+from cdp.model import Identifier, Scoped
 
 MAX_LENGTH = 512
 """Characters. Longer values name nobody, and would not fit an index entry."""
 
 _Ranked = tuple[int, Identifier]
 _CACHE_SIZE = 200_000
+_SETS_SIZE = 50_000
 _QUOTES = "\"'`"
+_TYPE = re.compile(r"^[^\s:\0\ud800-\udfff]{1,100}$")
+_RESERVED = frozenset({"id"})
+"""Types by which something else is asked for: any profile id ever issued."""
 
 
 def identify(claims: Sequence[tuple[str, object]], rules: Rules) -> tuple[Identifier, ...]:
@@ -48,8 +54,25 @@ class _Reader:
         self._rules = rules
         self._checks: dict[str, Callable[[str], bool]] = {}
         self._cache: dict[tuple[str, str], _Ranked | None] = {}
+        self._sets: dict[tuple[tuple[str, object], ...], tuple[Identifier, ...]] = {}
 
     def identify(self, claims: Sequence[tuple[str, object]]) -> tuple[Identifier, ...]:
+        # The events of one person mostly make the same claims, all of text.
+        key = tuple(claims)
+        try:
+            known = self._sets.get(key)
+        except TypeError:
+            return self._identify(key)
+        if known is not None:
+            return known
+        found = self._identify(key)
+        if all(type(value) is str for _, value in key):
+            if len(self._sets) >= _SETS_SIZE:
+                self._sets.clear()
+            self._sets[key] = found
+        return found
+
+    def _identify(self, claims: Sequence[tuple[str, object]]) -> tuple[Identifier, ...]:
         found: list[_Ranked] = []
         cache = self._cache
         for claim in claims:
@@ -84,22 +107,44 @@ class _Reader:
         return self._rules.rule_of(type_name).priority, Identifier(type_name, text)
 
     def normalise(self, type_name: str, value: object) -> str | None:
-        text = _read_text(value)
-        if text is None:
+        said = value if isinstance(value, Scoped) else None
+        text = read_text(value if said is None else said.value)
+        if text is None or not _TYPE.match(type_name) or type_name in _RESERVED:
             return None
         rule = self._rules.rule_of(type_name)
-        spelled = _spell(text, rule, self._rules.country)
-        if spelled is None or len(spelled) > MAX_LENGTH or self.is_blocked(type_name, spelled):
+        spelled = spell(text, rule.normalise, self._rules.country)
+        if spelled is None or self.is_blocked(type_name, spelled):
             return None
-        return spelled
+        if said is not None and rule.scope is not None:
+            spelled = add_scope(spelled, find_scope(type_name, rule.scope, said))
+        return None if len(spelled) > MAX_LENGTH else spelled
 
     def is_blocked(self, type_name: str, text: str) -> bool:
-        if self._rules.blocks and Identifier(type_name, text) in self._rules.blocks:
+        if self._rules.blocks and self._is_blocked_by_hand(type_name, text):
             return True
         check = self._checks.get(type_name)
         if check is None:
-            check = self._checks[type_name] = _blocked_check(self._rules.rule_of(type_name))
+            check = self._checks[type_name] = self._make_check(type_name)
         return check(text)
+
+    def _make_check(self, type_name: str) -> Callable[[str], bool]:
+        check = _blocked_check(self._rules.rule_of(type_name))
+        clear = HASHED_TYPES.get(type_name)
+        if clear is None:
+            return check
+        digests = _blocked_digests(clear, self._rules)
+        return lambda text: text in digests or check(text)
+
+    def _is_blocked_by_hand(self, type_name: str, text: str) -> bool:
+        blocks = self._rules.blocks
+        if Identifier(type_name, text) in blocks:
+            return True
+        hashed = hashed_type_of(type_name)
+        return (
+            hashed is not None
+            and any(kind == hashed for kind, _ in blocks)
+            and Identifier(hashed, digest(text)) in blocks
+        )
 
 
 _last: tuple[Rules, _Reader] | None = None
@@ -115,70 +160,28 @@ def _reader_of(rules: Rules) -> _Reader:
     return reader
 
 
-def _read_text(value: object) -> str | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return str(value) if abs(value) < 10**30 else None
-    if not isinstance(value, str):
-        return None
-    text = value.strip()
-    if not text.isascii():
-        # A lone surrogate cannot be written as UTF-8.
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    return text.replace("\0", "\ufffd") or None
-
-
-def _spell(text: str, rule: TypeRule, country: str) -> str | None:
-    match rule.normalise:
-        case "email":
-            return _spell_email(text)
-        case "phone":
-            return _spell_phone(text, country)
-        case "lower":
-            return text.lower()
-        case "upper":
-            return text.upper()
-        case _:
-            return text
-
-
-_EMAIL = re.compile(r"^[^@\s]+@[^@\s]+$")
-_CHINESE_MOBILE = re.compile(r"^1[3-9]\d{9}$")
-_CHINESE_MOBILE_E164 = re.compile(r"^\+861[3-9]\d{9}$")
-
-
-def _spell_email(text: str) -> str | None:
-    text = text.removeprefix("mailto:").lower()
-    return text if _EMAIL.match(text) else None
-
-
-def _spell_phone(text: str, country: str) -> str | None:
-    """E.164 by the numbering plans of ``phonenumbers``; ``country`` when it has no code."""
-    if _CHINESE_MOBILE_E164.match(text):
-        return text
-    if country == "CN" and _CHINESE_MOBILE.match(text):
-        return f"+86{text}"
-    return _parse_phone(text, country)
-
-
-@lru_cache(maxsize=100_000)
-def _parse_phone(text: str, country: str) -> str | None:
-    try:
-        number = phonenumbers.parse(text.removeprefix("tel:"), country)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_possible_number(number):
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-
 def _blocked_check(rule: TypeRule) -> Callable[[str], bool]:
     values = frozenset(value.lower() for value in rule.blocked)
-    patterns = [re.compile(pattern) for pattern in rule.blocked_patterns]
+    patterns = [_compile(pattern) for pattern in rule.blocked_patterns]
 
     def is_blocked(text: str) -> bool:
-        bare = text.strip(_QUOTES).strip().lower()
-        return not bare or bare in values or any(pattern.match(bare) for pattern in patterns)
+        bare = text.strip(_QUOTES).strip()
+        return not bare or bare.lower() in values or any(matches(bare) for matches in patterns)
 
     return is_blocked
+
+
+def _compile(pattern: str) -> Callable[[str], bool]:
+    try:
+        return compile_pattern(pattern)
+    except ValueError:
+        # Stored by a version that took Python's own; those were read from the start of the value.
+        matches = re.compile(pattern).match
+        return lambda text: matches(text.lower()) is not None
+
+
+def _blocked_digests(clear: str, rules: Rules) -> frozenset[str]:
+    """Return the digests of what is blocked of the clear type."""
+    blocked = [value.lower() for value in rules.rule_of(clear).blocked]
+    blocked += [value for kind, value in rules.blocks if kind == clear]
+    return frozenset(digest(value) for value in ("", *blocked))

@@ -20,28 +20,36 @@ from pydantic import (
     Field,
     PlainSerializer,
     PrivateAttr,
-    field_validator,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
 )
 
+from cdp.identity.default_types import DEFAULT_TYPE as DEFAULT_TYPE
+from cdp.identity.default_types import KNOWN_TYPES, list_default_types
+from cdp.identity.durations import Minutes
 from cdp.model import Identifier
 
 Strength = Literal["strong", "contact", "ephemeral"]
-Normalisation = Literal["email", "phone", "lower", "upper", "trim", "none"]
-
-DEFAULT_TYPE = "*"
-"""The entry that stands for every type without one of its own."""
+Normalisation = Literal["email", "phone", "sha256", "lower", "upper", "trim", "none"]
+Scope = Literal["app", "system"]
 
 _UNITS = {"d": 1, "w": 7, "mo": 30, "y": 365}
 _DURATION = re.compile(r"^(\d{1,5})(d|w|mo|y)$")
+_LONGEST_DAYS = 36_500
 
 
-def _read_days(value: Any) -> Any:
-    if isinstance(value, str):
-        match = _DURATION.match(value)
-        if match is None:
-            raise ValueError("write a number and a unit: 180d, 26w, 6mo, 1y")
-        return timedelta(days=int(match[1]) * _UNITS[match[2]])
-    return value
+def _read_days(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("write a number and a unit: 180d, 26w, 6mo, 1y")
+    days = int(match[1]) * _UNITS[match[2]]
+    if days > _LONGEST_DAYS:
+        raise ValueError("write at most 100y")
+    return timedelta(days=days)
 
 
 Days = Annotated[
@@ -56,28 +64,20 @@ class TypeRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    unique: bool = False
-    priority: int = Field(ge=0, le=10_000)
+    unique: StrictBool = False
+    priority: StrictInt = Field(60, ge=0, le=10_000)
     strength: Strength = Field("strong", alias="class")
-    limit: int | None = Field(None, ge=1)
+    limit: StrictInt | None = Field(None, ge=1)
     window: Days | None = None
     normalise: Normalisation = "trim"
-    scope: str | None = None
-    blocked: tuple[str, ...] = ()
-    blocked_patterns: tuple[str, ...] = ()
-
-    @field_validator("blocked_patterns")
-    @classmethod
-    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
-        return patterns
+    scope: Scope | None = None
+    hot_limit: StrictInt | None = Field(None, ge=2)
+    """In place of that of the whole document."""
+    blocked: tuple[StrictStr, ...] = ()
+    blocked_patterns: tuple[StrictStr, ...] = ()
 
 
-_UNKNOWN = TypeRule.model_validate({"priority": 60})
+_UNKNOWN = TypeRule.model_validate({})
 
 
 class Rules(BaseModel):
@@ -85,16 +85,34 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = Field(1, ge=1)
-    country: str = Field("CN", min_length=2, max_length=2)
+    version: StrictInt = Field(1, ge=1)
+    country: StrictStr = Field("CN", min_length=2, max_length=2)
     types: dict[str, TypeRule]
-    hot_limit: int = Field(5, ge=2)
+    hot_limit: StrictInt = Field(5, ge=2)
     shared_device: Literal["anonymous", "last_authenticated"] = "anonymous"
+    session_timeout: Minutes = timedelta(minutes=30)
+    """How long the person last authenticated on a shared device goes on having it to himself."""
     rebind_after: Days = timedelta(days=180)
 
     # Not of the document: blocking one identifier must not collide with whoever edits the rules,
     # nor be lost when somebody goes back to an older document.
     _blocks: frozenset[Identifier] = PrivateAttr(default=frozenset())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, document: Any) -> Any:
+        """Let a known type that does not say what it is be what it is by default.
+
+        A document without ``class`` would else make a strong name of every device.
+        """
+        types = document.get("types") if isinstance(document, dict) else None
+        if not isinstance(types, dict):
+            return document
+        completed = {
+            name: {**KNOWN_TYPES.get(name, {}), **rule} if isinstance(rule, dict) else rule
+            for name, rule in types.items()
+        }
+        return {**document, "types": completed}
 
     @property
     def blocks(self) -> frozenset[Identifier]:
@@ -116,6 +134,17 @@ class Rules(BaseModel):
     def _other(self) -> TypeRule:
         return self.types.get(DEFAULT_TYPE, _UNKNOWN)
 
+    def hot_limit_of(self, type_name: str) -> int:
+        """Return with how many people an identifier of a type may be seen and still be one's."""
+        own = self.rule_of(type_name).hot_limit
+        return self.hot_limit if own is None else own
+
+    @property
+    def least_hot_limit(self) -> int:
+        """The strictest limit of any type."""
+        own = [rule.hot_limit for rule in self.types.values() if rule.hot_limit is not None]
+        return min([self.hot_limit, *own])
+
     def order_of(self, identifier: Identifier) -> tuple[int, str, str]:
         """Return the sort key that puts the strongest identifier first."""
         return self.rule_of(identifier.type).priority, identifier.type, identifier.value
@@ -130,47 +159,6 @@ def parse_rules(document: Any) -> Rules:
     return Rules.model_validate(document)
 
 
-# Placeholders that programs write when they have no value; compared without case and quotes.
-# The list joins those that Segment and PostHog refuse.
-PLACEHOLDERS = (
-    "anonymous", "guest", "distinctid", "distinct_id", "id", "not_authenticated", "email",
-    "undefined", "true", "false", "[object object]", "nan", "none", "null", "nil", "0", "-1",
-    "n/a", "unknown", "user_id", "anonymous_id", "(null)", "<null>",
-)  # fmt: skip
-ZEROS = r"^[0\-]*$"
-_TEST_EMAILS = ("test@test.com", "none@none.com", "null@null.com")
-
-
 def default_rules(country: str = "CN") -> Rules:
     """Return the rules of a new workspace; ``country`` reads phone numbers without a code."""
-    strong = {"blocked": PLACEHOLDERS, "blocked_patterns": (ZEROS,)}
-    device = {**strong, "class": "ephemeral", "limit": 1000}
-    documents: dict[str, dict[str, Any]] = {
-        "user_id": {"unique": True, "priority": 10, **strong},
-        "crm_id": {"unique": True, "priority": 12, **strong},
-        "member_card": {"unique": True, "priority": 14, **strong},
-        "wechat_unionid": {"priority": 20, **strong},
-        "wechat_openid": {"priority": 22, "scope": "app", **strong},
-        "email": {
-            "priority": 30, "class": "contact", "limit": 20, "normalise": "email",
-            "blocked": PLACEHOLDERS + _TEST_EMAILS,
-        },
-        "phone": {
-            "priority": 32, "class": "contact", "limit": 20, "normalise": "phone",
-            "blocked_patterns": (r"^\+?(\d)\1+$",),
-        },
-        DEFAULT_TYPE: {"priority": 60, "scope": "system", **strong},
-        "anonymous_id": {"priority": 80, **device},
-        "device_id": {"priority": 84, **device},
-        "device_token": {"priority": 86, **device},
-        "ga_client_id": {"priority": 88, **device},
-        "firebase_app_instance_id": {"priority": 88, **device},
-        "fbp": {"priority": 88, **device},
-        "idfv": {"priority": 90, "normalise": "lower", **device},
-        "idfa": {"priority": 92, "normalise": "lower", **device},
-        "gaid": {"priority": 92, "normalise": "lower", **device},
-        "oaid": {"priority": 92, "normalise": "lower", **device},
-        "android_id": {"priority": 92, "normalise": "lower", **device},
-        "imei": {"priority": 92, **device},
-    }  # fmt: skip
-    return parse_rules({"version": 1, "country": country, "types": documents})
+    return parse_rules({"version": 1, "country": country, "types": list_default_types()})
