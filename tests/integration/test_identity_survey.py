@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from cdp.storage.database import Database
+from cdp.identity import dry_run_store
+from cdp.ingest.sources_store import create_source
+from cdp.storage.database import Database, driver
 from tests.integration.test_identity_by_hand import groups
 from tests.integration.test_identity_routes import make_client
 from tests.integration.test_identity_rules import PATH, apply_all, put
@@ -85,7 +88,8 @@ async def test_the_same_rules_would_change_nobody(
 
 
 async def test_a_mistake_in_tried_rules_is_told_by_its_place(client: httpx.AsyncClient) -> None:
-    response = await client.post("/v1/identity/dry-run", json={"rules": {"types": {"email": {}}}})
+    rules = {"types": {"email": {"priority": "high"}}}
+    response = await client.post("/v1/identity/dry-run", json={"rules": rules})
     assert response.status_code == 422
     assert response.json()["details"]["path"] == "/rules/types/email/priority"
 
@@ -118,3 +122,98 @@ async def test_hot_identifiers_are_masked_for_who_may_not_see_personal_values(
         answer = (await blind.get("/v1/identity/hot")).json()
         assert "2345678" not in str(answer)
         assert (await blind.post("/v1/identity/dry-run", json={})).status_code == 403
+
+
+async def test_an_identifier_near_the_limit_is_shown_before_it_hurts_with_whom_it_was_seen(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    with database.transaction() as connection:
+        source, _ = create_source(driver(connection), "till", "store", {})
+    store = make_store()
+    seen = [saw(f"user_id:u{n} {PHONE}", n, source=source.number) for n in range(3)]
+    apply(database, store, *seen, saw(f"{A} {EMAIL}", 1), saw(f"user_id:b {EMAIL}", 2))
+    warned, normal = (await client.get("/v1/identity/hot")).json()["data"]
+    assert (warned["level"], warned["people"]) == ("warning", 3)
+    assert warned["sources"] == [source.source_id]
+    assert (warned["first_seen"][:10], warned["last_seen"][:10]) == ("2026-01-01", "2026-01-03")
+    assert {one["value"] for one in warned["examples"]} == {"u0", "u1", "u2"}
+    assert (normal["type"], normal["level"], normal["people"]) == ("email", "normal", 2)
+
+
+async def test_a_stream_tells_of_the_progress_and_ends_with_the_plain_answer(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    _post_couples(database, 3)
+    document = (await client.get(PATH)).json()
+    document["types"]["wechat_unionid"]["unique"] = True
+    plain = (await client.post("/v1/identity/dry-run", json={"rules": document})).json()
+    for asked, media, cut in (
+        ({"params": {"stream": "true"}}, "application/x-ndjson", 0),
+        ({"headers": {"Accept": "application/x-ndjson"}}, "application/x-ndjson", 0),
+        ({"headers": {"Accept": "text/event-stream"}}, "text/event-stream", len("data: ")),
+    ):
+        told = await client.post("/v1/identity/dry-run", json={"rules": document}, **asked)
+        assert told.headers["content-type"].startswith(media)
+        *progress, last = [json.loads(line[cut:]) for line in told.text.split("\n") if line]
+        assert last == {"result": plain}
+        shares = [one["progress"]["share"] for one in progress]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+        assert progress[-1]["progress"]["would_part"] == 3
+
+
+async def test_a_mistake_is_told_before_a_stream_begins(client: httpx.AsyncClient) -> None:
+    body: dict[str, Any] = {"rules": {"types": {}, "hot_limit": 0}}
+    told = await client.post("/v1/identity/dry-run?stream=true", json=body)
+    assert (told.status_code, told.json()["code"]) == (422, "invalid_rules")
+    told = await client.post("/v1/identity/dry-run", json={})
+    assert (told.status_code, told.json()["details"]["path"]) == (422, "/rules")
+    body = {"block": [{"type": "email", "value": "nothing"}]}
+    told = await client.post("/v1/identity/dry-run", json=body)
+    assert (told.status_code, told.json()["details"]["path"]) == (422, "/block/0/value")
+
+
+async def test_a_block_and_its_undoing_can_be_tried(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    _post_couples(database, 3)
+    email = {"type": "email", "value": "Ann@x1"}
+    body = {"block": [email]}
+    told = (await client.post("/v1/identity/dry-run", json=body)).json()
+    assert (told["would_part"], told["would_join"], told["components"]) == (1, 0, 1)
+    people = told["examples"]["part"][0]["people"]
+    assert people == [[{"type": "wechat_unionid", "value": name}] for name in ("u1", "v1")]
+    before = stored_partition(database)
+    await client.post("/v1/identity/block", json={**email, "reason": "the shop's own"})
+    assert len(groups(database)) == 5
+    told = (await client.post("/v1/identity/dry-run", json={"unblock": [email]})).json()
+    assert (told["would_part"], told["would_join"]) == (0, 1)
+    await client.post("/v1/identity/unblock", json={**email, "reason": "it is not"})
+    assert stored_partition(database) == before
+
+
+async def test_unblocking_a_hot_identifier_is_foretold_with_everybody_it_would_tie(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    store = make_store()
+    for n in range(8):
+        apply(database, store, saw(f"anonymous_id:c{n} email:e{n}@x {PHONE}", n))
+    phone = {"type": "phone", "value": PHONE.removeprefix("phone:")}
+    await client.post("/v1/identity/block", json={**phone, "reason": "the shop's own"})
+    await put(client, hot_limit=20)
+    apply_all(database)
+    told = (await client.post("/v1/identity/dry-run", json={"unblock": [phone]})).json()
+    assert (told["would_part"], told["would_join"]) == (0, 1)
+    await client.post("/v1/identity/unblock", json={**phone, "reason": "it is not"})
+    assert len(groups(database)) == 1
+
+
+async def test_what_would_be_one_component_beyond_all_measure_is_left_out_and_said(
+    database: Database, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    for n in range(8):
+        apply(database, store, saw(f"anonymous_id:c{n} email:e{n}@x {PHONE}", n))
+    monkeypatch.setattr(dry_run_store, "_MOST_TIED_NODES", 10)
+    told = await _dry_run(client, hot_limit=20)
+    assert (told["would_join"], told["too_large"]) == (0, 3)

@@ -113,15 +113,17 @@ class ApiClient:
         return answer
 
     @contextmanager
-    def stream(self, path: str) -> Iterator[Iterator[str]]:
-        """Give the lines of an answer that goes on until one side ends it.
+    def stream(
+        self, path: str, *, method: str = "GET", body: Any = None
+    ) -> Iterator[Iterator[str]]:
+        """Give the lines of an answer that comes bit by bit, or until one side ends it.
 
         Raises ``ApiRefused`` for an error answer and ``SetupError`` when nobody answers.
         """
         # The server says every ten seconds that it is still there.
         timeout = httpx.Timeout(60, connect=10)
         try:
-            with self._http.stream("GET", path, timeout=timeout) as response:
+            with self._http.stream(method, path, json=body, timeout=timeout) as response:
                 if response.status_code >= 400:
                     response.read()
                     raise_for_refusal(response)
@@ -163,6 +165,13 @@ def name_profile(text: str) -> str:
             f"{text!r} names no profile; write type:value, such as email:ann@example.com"
         )
     return f"{quote(kind, safe='')}:{quote(value, safe='')}"
+
+
+def read_name(text: str) -> dict[str, str]:
+    """Return ``type:value`` as an identifier in a body. Anything else is wrong use (exit 2)."""
+    name_profile(text)
+    kind, _, value = text.partition(":")
+    return {"type": kind, "value": value}
 
 
 def open_client(settings: Settings | None = None) -> ApiClient:

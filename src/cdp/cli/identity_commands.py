@@ -8,67 +8,24 @@ from urllib.parse import quote
 
 import typer
 
-from cdp.cli.client import name_profile, open_client
-from cdp.cli.output import (
-    JsonFlag,
-    error_console,
-    print_json,
-    print_record,
-    print_rows,
-    read_document,
-)
+from cdp.cli import identity_rules_commands
+from cdp.cli.client import name_profile, open_client, read_name
+from cdp.cli.output import JsonFlag, print_json, print_record, print_rows
 from cdp.settings import read_settings
 
 app = typer.Typer(
     help="Who is who and why; merge, part and block; the rules.", no_args_is_help=True
 )
-rules_app = typer.Typer(help="The rules of identity, as one document.", no_args_is_help=True)
-app.add_typer(rules_app, name="rules")
+app.add_typer(identity_rules_commands.app, name="rules")
 
 Name = Annotated[str, typer.Argument(metavar="TYPE:VALUE", help="Such as email:ann@example.com.")]
 Names = Annotated[list[str], typer.Argument(metavar="TYPE:VALUE...")]
 Reason = Annotated[str, typer.Option("--reason", help="Kept with the decision.")]
-Document = Annotated[str, typer.Argument(metavar="RULES", help="The rules as JSON, @file or -.")]
-
-
-def _read_name(text: str) -> dict[str, str]:
-    name_profile(text)
-    kind, _, value = text.partition(":")
-    return {"type": kind, "value": value}
 
 
 def _call(method: str, path: str, **more: Any) -> Any:
     with open_client() as client:
         return client.call(method, f"/v1/identity/{path}", **more)
-
-
-@rules_app.command("show")
-def show_rules() -> None:
-    """Print the rules as JSON, ready to be edited and put."""
-    print_json(_call("GET", "rules"))
-
-
-@rules_app.command("put")
-def put_rules(rules: Document) -> None:
-    """Replace the rules; they must carry the version they were read at."""
-    answer = _call("PUT", "rules", body=read_document(rules, "RULES"))
-    error_console().print(
-        f"version {answer['version']} holds; `cdp identity rules versions` shows how far the "
-        "people of before have followed",
-        style="dim",
-    )
-    print_json(answer)
-
-
-@rules_app.command("versions")
-def list_versions(as_json: JsonFlag = False) -> None:
-    """List all versions and how far each was applied; a former one can be put again."""
-    with open_client() as client:
-        rows = list(client.pages("/v1/identity/rules/versions"))
-    if as_json:
-        print_json(rows)
-        return
-    print_rows([{k: v for k, v in row.items() if k != "rules"} for row in rows], as_json=False)
 
 
 @app.command("explain")
@@ -97,7 +54,7 @@ def merge(
 ) -> None:
     """Make the people of some identifiers one."""
     body = {
-        "identifiers": [_read_name(name) for name in names],
+        "identifiers": [read_name(name) for name in names],
         "reason": reason,
         "allow_unique_conflict": allow_unique_conflict,
     }
@@ -107,7 +64,7 @@ def merge(
 @app.command("unmerge")
 def unmerge(names: Names, reason: Reason, as_json: JsonFlag = False) -> None:
     """Take one identifier from its person, or say that several are one person each."""
-    body = {"identifiers": [_read_name(name) for name in names], "reason": reason}
+    body = {"identifiers": [read_name(name) for name in names], "reason": reason}
     print_record(_call("POST", "unmerge", body=body), as_json=as_json)
 
 
@@ -125,14 +82,14 @@ def undo(
 @app.command("block")
 def block(name: Name, reason: Reason, as_json: JsonFlag = False) -> None:
     """Let an identifier name nobody; the people that it tied together come apart."""
-    body = {**_read_name(name), "reason": reason}
+    body = {**read_name(name), "reason": reason}
     print_record(_call("POST", "block", body=body), as_json=as_json)
 
 
 @app.command("unblock")
 def unblock(name: Name, reason: Reason, as_json: JsonFlag = False) -> None:
     """Undo the block of an identifier."""
-    body = {**_read_name(name), "reason": reason}
+    body = {**read_name(name), "reason": reason}
     print_record(_call("POST", "unblock", body=body), as_json=as_json)
 
 
@@ -147,9 +104,22 @@ def list_decisions(as_json: JsonFlag = False) -> None:
 def list_hot(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50, as_json: JsonFlag = False
 ) -> None:
-    """List the identifiers that were seen with most people."""
+    """List the identifiers that were seen with most people: hot ones, and those near it."""
     answer = _call("GET", "hot", params={"limit": limit})
-    print_rows(answer["data"], as_json=as_json)
+    if as_json:
+        print_json(answer["data"])
+        return
+    rows = [
+        {
+            **row,
+            "examples": " ".join(f"{one['type']}:{one['value']}" for one in row["examples"]),
+            "sources": " ".join(row["sources"]),
+        }
+        for row in answer["data"]
+    ]
+    columns = ["level", "type", "value", "people", "events", "first_seen", "last_seen",
+               "sources", "examples"]  # fmt: skip
+    print_rows(rows, columns, as_json=False)
 
 
 @app.command("refused")
@@ -167,27 +137,7 @@ def list_refused(
     print_rows(rows, as_json=as_json)
 
 
-@app.command("dry-run")
-def dry_run(rules: Document, as_json: JsonFlag = False) -> None:
-    """Count who would part and who would join under other rules; changes nothing."""
-    body = {"rules": read_document(rules, "RULES")}
-    answer = _call("POST", "dry-run", body=body)
-    if as_json:
-        print_json(answer)
-        return
-    print(f"{answer['would_part']} people would part, {answer['would_join']} would join")
-    rows = [
-        {"change": change, "profiles": one["profiles"], "people": _show_people(one["people"])}
-        for change in ("part", "join")
-        for one in answer["examples"][change]
-    ]
-    print_rows(rows, ["change", "profiles", "people"], as_json=False)
-
-
-def _show_people(people: list[list[dict[str, str]]]) -> str:
-    return " | ".join(
-        " ".join(f"{name['type']}:{name['value']}" for name in person) for person in people
-    )
+app.command("dry-run")(identity_rules_commands.dry_run)
 
 
 @app.command("check")

@@ -1,13 +1,17 @@
-"""What other rules would change: the stored facts replayed under them, and nothing written."""
+"""What other rules or blocks would change: the stored facts replayed under them, nothing written.
+
+Piece by piece, so that however many people there are, few of them are in memory at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cdp.identity.apply_rules_store import find_cooled
+from cdp.identity.apply_rules_store import Cooled, find_cooled
 from cdp.identity.components_store import Stored, group_nodes, load_components, read_components
 from cdp.identity.facts import ProfileKey
+from cdp.identity.identifiers import is_blocked
 from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.model import Identifier
@@ -16,6 +20,9 @@ from cdp.storage.database import Driver
 MOST_EXAMPLES = 20
 _MOST_NAMES = 20
 _NODES_AT_ONCE = 5000
+_MOST_COMPONENTS_AT_ONCE = 2000
+_MOST_TIED_NODES = 100_000
+"""In what identifiers that are hot no more tie together; beyond it memory would not be bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,49 +45,107 @@ class DryRun:
     joining: int = 0
     parts: list[Example] = field(default_factory=list)
     joins: list[Example] = field(default_factory=list)
+    too_large: int = 0
+    """Components that would become one of so many nodes that nothing is said of them."""
+    share: float = 0.0
+    """How much of everything has been looked at, from 0 to 1."""
 
 
-def dry_run(conn: Driver, rules: Rules) -> DryRun:
-    """Compare who is who with who would be who under ``rules``.
+def dry_run(
+    conn: Driver, rules: Rules, about: Collection[Identifier] | None = None
+) -> Iterator[DryRun]:
+    """Compare who is who with who would be who under ``rules``; give how far that has come, again
+
+    and again. With ``about``, only people whom these identifiers touch are looked at.
 
     ``conn`` is in a snapshot, so that workers go on meanwhile and are not seen.
     """
-    cooled = find_cooled(conn, rules)
-    tied = {node_id for link in cooled.links for node_id in link.node_ids}
-    labels = {n: c for n, (c, _) in read_components(conn, tied).items()} if tied else {}
     found = DryRun()
-    for components in _list_pieces(conn, labels, [link.node_ids for link in cooled.links]):
-        found.components += len(components)
-        _compare(load_components(conn, components), cooled.nodes, rules, found)
-    return found
+    about_nodes = None if about is None else _find_nodes(conn, about)
+    cooled = find_cooled(conn, rules, about_nodes)
+    ties = [link.node_ids for link in cooled.links]
+    tied = {node_id for node_ids in ties for node_id in node_ids}
+    labels = {n: c for n, (c, _) in read_components(conn, tied).items()} if tied else {}
+    for components in _list_tied(ties, labels):
+        if _count_nodes(conn, components) > _MOST_TIED_NODES:
+            found.too_large += len(components)
+            continue
+        _compare_components(conn, components, cooled, rules, found)
+        yield found
+    seen = set(labels.values())
+    if about_nodes is None:
+        pieces = _list_pieces(conn, seen)
+    else:
+        rest = {c for c, _ in read_components(conn, about_nodes).values()} - seen
+        pieces = iter([(1.0, sorted(rest))] if rest else [])
+    for share, components in pieces:
+        _compare_components(conn, components, cooled, rules, found)
+        found.share = share
+        yield found
+    found.share = 1.0
+    yield found
 
 
-def _list_pieces(
-    conn: Driver, labels: Mapping[int, int], ties: Iterable[tuple[int, ...]]
-) -> Iterator[list[int]]:
-    """Give the components of several nodes, some at a time; those that are tied, together."""
+def _find_nodes(conn: Driver, names: Collection[Identifier]) -> set[int]:
+    rows = conn.execute(
+        """SELECT n.node_id FROM unnest(%s::text[], %s::text[]) AS w (type, value)
+             JOIN nodes n ON n.type = w.type AND n.value = w.value AND n.variant = ''""",
+        ([name.type for name in names], [name.value for name in names]),
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def _list_tied(
+    ties: Iterable[tuple[int, ...]], labels: Mapping[int, int]
+) -> Iterator[Collection[int]]:
+    """Give the components that ``ties`` bring together."""
     groups: dict[int, set[int]] = {}
     for node_id, group in group_nodes(ties, labels).items():
         groups.setdefault(group, set()).add(labels[node_id])
-    for tied in groups.values():
-        yield sorted(tied)
-    done = set(labels.values())
-    piece: list[int] = []
-    size = 0
-    rows = conn.execute(
-        """SELECT component_id, count(*) FROM nodes
-            GROUP BY component_id HAVING count(*) > 1 ORDER BY component_id"""
-    )
-    for component_id, count in rows:
-        if component_id in done:
-            continue
-        piece.append(component_id)
-        size += count
-        if size >= _NODES_AT_ONCE:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
+    yield from groups.values()
+
+
+def _count_nodes(conn: Driver, components: Collection[int]) -> int:
+    row = conn.execute(
+        "SELECT count(*) FROM nodes WHERE component_id = ANY(%s)", (sorted(components),)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _list_pieces(conn: Driver, seen: Collection[int]) -> Iterator[tuple[float, list[int]]]:
+    """Give the components of several nodes that were not ``seen``, some at a time.
+
+    With the share of all that was looked at then, by the numbers of the components.
+    """
+    row = conn.execute("SELECT coalesce(max(component_id), 0) FROM nodes").fetchone()
+    assert row is not None
+    after, last = 0, row[0]
+    while True:
+        rows = conn.execute(
+            """SELECT component_id, count(*) FROM nodes WHERE component_id > %s
+                GROUP BY component_id HAVING count(*) > 1 ORDER BY component_id LIMIT %s""",
+            (after, _MOST_COMPONENTS_AT_ONCE),
+        ).fetchall()
+        piece: list[int] = []
+        size = 0
+        for component_id, count in rows:
+            after = component_id
+            if component_id not in seen:
+                piece.append(component_id)
+                size += count
+            if size >= _NODES_AT_ONCE:
+                break
+        if not rows:
+            return
+        yield min(1.0, after / last), piece
+
+
+def _compare_components(
+    conn: Driver, components: Collection[int], cooled: Cooled, rules: Rules, found: DryRun
+) -> None:
+    found.components += len(components)
+    _compare(load_components(conn, components), cooled.nodes, rules, found)
 
 
 def _compare(stored: Stored, cooled: frozenset[int], rules: Rules, found: DryRun) -> None:
@@ -88,7 +153,8 @@ def _compare(stored: Stored, cooled: frozenset[int], rules: Rules, found: DryRun
         node_id: node._replace(quarantined=False) if node_id in cooled else node
         for node_id, node in stored.nodes.items()
     }
-    assignments = resolve(nodes.values(), stored.links.values(), rules).assignments
+    resolution = resolve(nodes.values(), stored.links.values(), rules)
+    assignments = resolution.assignments
     now_by_then: dict[ProfileKey, set[int]] = {}
     then_by_now: dict[int, set[ProfileKey]] = {}
     members: dict[ProfileKey, list[int]] = {}
@@ -112,11 +178,19 @@ def _compare(stored: Stored, cooled: frozenset[int], rules: Rules, found: DryRun
         ids = tuple(stored.profiles[number].profile_id for number in sorted(profiles))
         return Example(ids[:_MOST_NAMES], tuple(groups[:_MOST_NAMES]))
 
+    def names_nobody(node_id: int) -> bool:
+        name = Identifier(nodes[node_id].type, nodes[node_id].value)
+        return node_id in resolution.hot or is_blocked(name, rules)
+
     for now, thens in then_by_now.items():
-        if len(thens) > 1:
+        if len(thens) < 2:
+            continue
+        # An identifier that merely becomes nobody's parts no people.
+        people = {key for key in thens if not all(map(names_nobody, members[key]))}
+        if len(people) > 1:
             found.parting += 1
             if len(found.parts) < MOST_EXAMPLES:
-                found.parts.append(show([now], thens))
+                found.parts.append(show([now], people))
     for then, nows in now_by_then.items():
         if len(nows) > 1:
             found.joining += 1

@@ -11,7 +11,7 @@ from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound
-from cdp.identity import by_hand_routes, rules_job_routes, survey_routes
+from cdp.identity import by_hand_routes, dry_run_routes, rules_job_routes, survey_routes
 from cdp.identity.by_hand_routes import Steward
 from cdp.identity.change_rules_store import RulesVersion, change_rules, list_versions
 from cdp.identity.explain_store import Step, explain, list_changes, list_refusals, list_steps
@@ -44,6 +44,7 @@ def create_router(
     router = APIRouter(tags=["identity"])
     by_hand_routes.add_routes(router, database, read_rules, rules_changed)
     rules_job_routes.add_routes(router, database, read_rules, rules_changed)
+    dry_run_routes.add_routes(router, database, read_rules)
     survey_routes.add_routes(router, database, read_rules)
 
     @router.get("/v1/identity/rules")
