@@ -1,6 +1,9 @@
-"""Reserved."""
+"""Each event says which link it made: who was authenticated on a device, and when."""
 
 from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0011"
 down_revision = "0010"
@@ -9,8 +12,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.add_column("events", sa.Column("link_id", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
-    pass
+    op.drop_column("events", "link_id")

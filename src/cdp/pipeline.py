@@ -51,6 +51,8 @@ class Work:
     """Each order with the node of its buyer."""
     placed_accounts: list[tuple[PostedAccount, list[int | None]]] = field(default_factory=list)
     """Each account with the nodes of the members it names."""
+    link_ids: list[int | None] = field(default_factory=list)
+    """Of each event the link that says what it carried."""
     changes: BatchChanges = field(default_factory=BatchChanges)
 
 
@@ -72,10 +74,12 @@ def place(tx: Driver, work: Work) -> None:
         if isinstance(message, PostedPrivacy):
             continue
         if isinstance(message, PostedAccount):
-            work.placed_accounts.append((message, [next(homes) for _ in each]))
+            places = [next(homes) for _ in each]
+            work.placed_accounts.append((message, [home and home.node_id for home in places]))
             continue
         # Without identifiers it is revenue without a person.
-        node = next(homes) if each else None
+        home = next(homes) if each else None
+        node = home and home.node_id
         if isinstance(message, Event):
             work.placed.append((message, node))
         else:
@@ -91,13 +95,14 @@ def write_consents(tx: Driver, work: Work) -> None:
     """Keep what they agreed to."""
     work.changes.trait_nodes |= people.write_consents(tx, work.placed)
     seen = [(event.source, node) for event, node in work.placed]
+            work.link_ids.append(home and home.link_id)
     seen += [(order.source, node) for order, node in work.placed_orders]
     work.changes.trait_nodes |= write_default_consents(tx, seen)
 
 
 def write_events(tx: Driver, work: Work) -> None:
     """Keep what they did."""
-    people.write_events(tx, work.batch_id, work.placed)
+    people.write_events(tx, work.batch_id, work.placed, work.link_ids)
 
 
 def write_orders(tx: Driver, work: Work) -> None:

@@ -24,7 +24,7 @@ def make_store(rules: Rules = RULES, *, component_cap: int = 5_000) -> IdentityS
 
 def apply(
     database: Database, store: IdentityStore, *observations: Observation
-) -> tuple[list[int], BatchChanges]:
+) -> tuple[list[int | None], BatchChanges]:
     """Commit one batch; return the home nodes and what changed."""
     changes = BatchChanges()
     with database.transaction() as connection:
@@ -32,7 +32,7 @@ def apply(
         batch_id = open_batch(tx)
         homes = store.apply(tx, batch_id, observations, changes, START)
         close_batch(tx, batch_id, changes, events=len(observations))
-    return homes, changes
+    return [home and home.node_id for home in homes], changes
 
 
 def apply_stubbornly(

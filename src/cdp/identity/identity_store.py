@@ -14,10 +14,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
 from cdp.identity.components_store import group_nodes, read_components
+from cdp.identity.device_sessions import are_sessions_kept
+from cdp.identity.device_sessions_store import find_shared
 from cdp.identity.facts import LinkFact
 from cdp.identity.known import Known
 from cdp.identity.links_store import read_links
@@ -37,10 +40,27 @@ from cdp.identity.recompute import COMPONENT_CAP, News, Recomputed, recompute
 from cdp.identity.rules import Rules
 from cdp.identity.rules_store import ensure_salt as ensure_salt
 from cdp.identity.rules_store import read_generation, read_rules, share_rules
-from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting, Sightings, sum_links, sum_up
+from cdp.identity.sightings import (
+    LinkKey,
+    LinkSighting,
+    NodeSighting,
+    Sightings,
+    list_moments,
+    make_link_key,
+    sum_links,
+    sum_up,
+)
 from cdp.model import Identifier, Observation
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
+
+
+class Home(NamedTuple):
+    """Where an observation hangs: on the node of its strongest identifier."""
+
+    node_id: int
+    link_id: int | None
+    """The link that says what it carried, if that is more than one identifier."""
 
 
 class IdentityStore:
@@ -66,7 +86,7 @@ class IdentityStore:
         observations: Sequence[Observation],
         changes: BatchChanges,
         now: datetime,
-    ) -> list[int | None]:
+    ) -> list[Home | None]:
         """Write what ``observations`` say; return the home node of each.
 
         Each must have an identifier; one whose identifiers have all been blocked since it was read
@@ -104,7 +124,7 @@ class IdentityStore:
         observations: Sequence[Observation],
         changes: BatchChanges,
         now: datetime,
-    ) -> list[int]:
+    ) -> list[Home]:
         if not observations:
             return []
         transaction = self._known.settle(conn)
@@ -123,7 +143,7 @@ class IdentityStore:
         batch.count_versions(recomputed, changes, now)
         changes.nodes.update(batch.ids.values())
         self._known.learn(transaction, batch.learnt_nodes, batch.learnt_links)
-        homes = [batch.ids[group.identifiers[0]] for group in batch.seen.groups]
+        homes = batch.list_homes()
         return [homes[position] for position in batch.seen.group_of]
 
 
@@ -133,12 +153,15 @@ def drop_blocked(seen: Observation, rules: Rules) -> Observation | None:
     if len(left) == len(seen.identifiers):
         return seen
     return msgspec.structs.replace(seen, identifiers=left) if left else None
+        if are_sessions_kept(self.rules):
+            batch.find_sessions(observations)
 
 
 @dataclass(slots=True)
 class _Batch:
     """One call of ``apply``, step by step."""
 
+        batch.watch_sessions(recomputed)
     conn: Driver
     rules: Rules
     salt: bytes
@@ -176,6 +199,10 @@ class _Batch:
                 self.ids[identifier] = node_id
 
     def _find(self, wanted: Sequence[Identifier]) -> list[Identifier]:
+    moments: dict[LinkKey, list[datetime]] = field(default_factory=dict)
+    """When links were seen, if the rules ask who was last authenticated on a shared device."""
+    shared: set[int] = field(default_factory=set)
+    """Devices on which somebody was seen and that are, or were, shared."""
         found = find_nodes(self.conn, wanted)
         for identifier, node in found.items():
             self._take(identifier, node)
@@ -291,6 +318,8 @@ class _Batch:
             for name in self.seen.nodes
             if self.rules.rule_of(name.type).strength == "contact"
         }
+            again=self.shared,
+            moments=self.moments,
 
     def updates(self, labels: dict[int, int]) -> dict[int, NodeUpdate]:
         """Return what to add to the nodes that were there before, and who changes component."""
@@ -313,3 +342,38 @@ class _Batch:
         rest = touched - recomputed.profiles
         if rest:
             bump_profiles(self.conn, rest, now)
+    def find_sessions(self, observations: Sequence[Observation]) -> None:
+        """Find the shared devices on which somebody was authenticated just now."""
+        self.moments = list_moments(observations, self.seen.group_of, self.seen.groups, self.ids)
+        self.shared = find_shared(self.conn, self._list_used() - self.fresh.keys())
+
+    def _list_used(self) -> set[int]:
+        in_use = {node_id for key in self.moments for node_id in key[1]}
+        return {
+            self.ids[name]
+            for name in self.seen.nodes
+            if self.ids[name] in in_use and self.rules.rule_of(name.type).strength == "ephemeral"
+        }
+
+    def watch_sessions(self, recomputed: Recomputed) -> None:
+        """Make sure that nobody has made a device shared meanwhile without these events.
+
+        From here on nobody can: the batch holds the rows of its nodes. Raises ``StaleNodes``.
+        """
+        if self.moments and find_shared(self.conn, self._list_used()) - (
+            self.shared | recomputed.shared
+        ):
+            raise StaleNodes("a device became shared; the batch must be done again")
+
+    def list_homes(self) -> list[Home]:
+        """Return where the observations of each group hang."""
+        homes = []
+        for group in self.seen.groups:
+            link_id = None
+            if len(group.identifiers) > 1:
+                key = make_link_key(group, self.ids)
+                link = self.learnt_links.get(key) or self.known.links.get(key)
+                link_id = None if link is None else link.link_id
+            homes.append(Home(self.ids[group.identifiers[0]], link_id))
+        return homes
+

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cdp.identity.components_store import group_nodes
+from cdp.identity.device_sessions_store import settle_sessions
 from cdp.identity.facts import Assignment, LinkFact, Node, ProfileKey, Resolution
 from cdp.identity.links_store import read_all_links
 from cdp.identity.nodes_store import SHARED
@@ -37,8 +38,9 @@ def recompute_all(conn: Driver, rules: Rules) -> Partition:
         )
     }
     links = read_all_links(conn)
-    whole = resolve_all(nodes, links, rules)
-    return _describe(nodes, whole)
+    whole = dict(enumerate(resolve_all(nodes, links, rules)))
+    settled = settle_sessions(conn, whole, nodes, links, rules)
+    return _describe(nodes, list(settled.values()))
 
 
 def resolve_all(nodes: dict[int, Node], links: list[LinkFact], rules: Rules) -> list[Resolution]:

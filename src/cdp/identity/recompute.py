@@ -15,6 +15,7 @@ from cdp.identity.components_store import (
     load_components,
     lock_components,
 )
+from cdp.identity.device_sessions_store import settle_sessions
 from cdp.identity.facts import LinkFact, Node, Refusal, Resolution
 from cdp.identity.links_store import relabel_links, write_links
 from cdp.identity.nodes_store import (
@@ -52,6 +53,8 @@ class News:
     """Existing nodes to replay because rules or decisions changed."""
     ties: Collection[Sequence[int]] = ()
     """Sets of existing nodes that a fact which is not an observation ties together."""
+    moments: Mapping[LinkKey, Sequence[datetime]] = field(default_factory=dict)
+    """When links were seen, if the rules ask who was last authenticated on a shared device."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Recomputed:
     links: dict[LinkKey, LinkFact] = field(default_factory=dict)
     profiles: set[int] = field(default_factory=set)
     """Profiles that were written, with their version."""
+    shared: set[int] = field(default_factory=set)
+    """Shared devices in the components that were replayed."""
 
 
 def recompute(
@@ -244,6 +249,29 @@ class _Recomputation:
             label: resolve(members.values(), links.get(label, ()), self.rules)
             for label, members in nodes.items()
         }
+        self.done.shared = {
+            key.node_id
+            for resolution in self.resolutions.values()
+            for key in resolution.joined_at
+            if key.shared
+        }
+
+    def _settle_sessions(self) -> dict[int, Resolution]:
+        news, links = self.news, self.stored.links
+        moments = {
+            link_id: news.moments[link.trusted, link.node_ids]
+            for link_id, link in (links.items() if news.moments else ())
+            if (link.trusted, link.node_ids) in news.moments
+        }
+        return settle_sessions(
+            self.conn,
+            self.resolutions,
+            self.stored.nodes,
+            links.values(),
+            self.rules,
+            moments=moments,
+            lock=True,
+        )
 
     def write(self, batch_id: int, changes: BatchChanges, now: datetime) -> None:
         """Write what differs from what is stored."""
@@ -256,6 +284,7 @@ class _Recomputation:
             members.setdefault(label, []).append(node_id)
         for label, resolution in self.resolutions.items():
             self._make_shared_nodes(label, resolution, changes)
+        for label, resolution in self._settle_sessions().items():
             inside = [n for n in members.get(label, ()) if n in stored.nodes]
             wanted.update(number_profiles(resolution, stored.shared_nodes, inside))
             joined_at.update(number_joins(resolution, stored.shared_nodes))

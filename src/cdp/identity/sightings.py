@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -88,10 +88,14 @@ def sum_up(observations: Sequence[Observation]) -> Sightings:
 
 
 def _claim_time(seen: Observation) -> datetime:
-    received_at = seen.received_at
-    if received_at is not None and seen.at < received_at - BACKDATING_LIMIT:
-        return received_at
+    if seen.received_at is not None and is_backdated(seen):
+        return seen.received_at
     return seen.at
+
+
+def is_backdated(seen: Observation) -> bool:
+    """Whether an event is dated long before its receipt."""
+    return seen.received_at is not None and seen.at < seen.received_at - BACKDATING_LIMIT
 
 
 def _sum_nodes(groups: Iterable[GroupSighting]) -> dict[Identifier, NodeSighting]:
@@ -144,12 +148,11 @@ def sum_links(
     for group in groups:
         if len(group.identifiers) < 2:
             continue
-        ids = tuple(sorted([node_ids[identifier] for identifier in group.identifiers]))
-        key = (group.trusted, ids)
+        key = make_link_key(group, node_ids)
         link = links.get(key)
         if link is None:
             links[key] = LinkSighting(
-                group.trusted, ids, group.claimed_at, group.message_id,
+                *key, group.claimed_at, group.message_id,
                 group.source_number, set(group.days),
             )  # fmt: skip
             continue
@@ -158,3 +161,23 @@ def sum_links(
             link.source_number = group.source_number
         link.days |= group.days
     return links
+
+
+def make_link_key(group: GroupSighting, node_ids: Mapping[Identifier, int]) -> LinkKey:
+    """Return the key of the link that a group of several identifiers makes."""
+    return group.trusted, tuple(sorted([node_ids[name] for name in group.identifiers]))
+
+
+def list_moments(
+    observations: Iterable[Observation],
+    group_of: Iterable[int],
+    groups: Sequence[GroupSighting],
+    node_ids: Mapping[Identifier, int],
+) -> dict[LinkKey, list[datetime]]:
+    """Return when each link was seen in events whose time is taken at its word."""
+    moments: dict[LinkKey, list[datetime]] = {}
+    for seen, position in zip(observations, group_of, strict=True):
+        if seen.is_event and len(seen.identifiers) > 1 and (seen.trusted or not is_backdated(seen)):
+            key = make_link_key(groups[position], node_ids)
+            moments.setdefault(key, []).append(seen.at)
+    return moments

@@ -255,6 +255,8 @@ events = Table(
     Column("ordinal", Integer, nullable=False),
     # The strongest identifier on the event; null for events without a person.
     Column("node_id", BigInteger),
+    # The link that says what else it carried; null for a single identifier.
+    Column("link_id", BigInteger),
     Column("source_number", Integer, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("type", Text, nullable=False),
