@@ -3,7 +3,8 @@
 A batch of log records becomes people. All of it happens in one Postgres transaction, together with
 the position in the log, so a crash between any two lines leaves either everything or nothing:
 
-    records ─► read ─► claim ─► place ─► write traits, consents, events, orders, accounts ─► publish
+    records ─► read ─► claim ─► screen ─► place
+            ─► write traits, consents, events, orders, accounts ─► publish
 
 Each step takes the transaction and the work so far, and adds to it.
 """
@@ -18,12 +19,13 @@ from cdp.account_statements import list_statements
 from cdp.accounts.accounts_store import write_accounts as keep_accounts
 from cdp.batch import Batch, Message, PostedAccount, PostedOrder, PostedPrivacy
 from cdp.identity.identity_store import IdentityStore
-from cdp.model import Event
+from cdp.model import Event, RejectedEvent
 from cdp.observations import observe
 from cdp.order_reports import list_reports
 from cdp.orders.orders_store import write_reports
 from cdp.profiles import profile_write_store as people
 from cdp.profiles.default_consent_store import write_default_consents
+from cdp.screen import list_named, sift
 from cdp.storage import outcomes_store as outcomes
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
@@ -45,14 +47,16 @@ class Work:
     batch_id: int = 0
     fresh: list[Message] = field(default_factory=list)
     duplicates: list[Message] = field(default_factory=list)
+    suppressed: list[RejectedEvent] = field(default_factory=list)
+    """What is not to be heard: older than a deletion, or of somebody silenced."""
     placed: list[people.PlacedEvent] = field(default_factory=list)
     """Each event with the node it hangs on."""
+    link_ids: list[int | None] = field(default_factory=list)
+    """Of each event the link that says what it carried."""
     placed_orders: list[tuple[PostedOrder, int | None]] = field(default_factory=list)
     """Each order with the node of its buyer."""
     placed_accounts: list[tuple[PostedAccount, list[int | None]]] = field(default_factory=list)
     """Each account with the nodes of the members it names."""
-    link_ids: list[int | None] = field(default_factory=list)
-    """Of each event the link that says what it carried."""
     changes: BatchChanges = field(default_factory=BatchChanges)
 
 
@@ -63,6 +67,15 @@ def claim(tx: Driver, work: Work) -> None:
     """Tell new messages from those that had their effect already."""
     work.batch_id = open_batch(tx)
     work.fresh, work.duplicates = claim_messages(tx, work.batch.messages)
+
+
+def screen(tx: Driver, work: Work) -> None:
+    """Leave out whoever was deleted since, or is not to be heard."""
+    if not work.identity.has_tombstones(tx):
+        return
+    stones = work.identity.tombstones.find(tx, list_named(work.fresh))
+    if stones:
+        work.fresh, work.suppressed = sift(work.fresh, stones)
 
 
 def place(tx: Driver, work: Work) -> None:
@@ -82,6 +95,7 @@ def place(tx: Driver, work: Work) -> None:
         node = home and home.node_id
         if isinstance(message, Event):
             work.placed.append((message, node))
+            work.link_ids.append(home and home.link_id)
         else:
             work.placed_orders.append((message, node))
 
@@ -95,7 +109,6 @@ def write_consents(tx: Driver, work: Work) -> None:
     """Keep what they agreed to."""
     work.changes.trait_nodes |= people.write_consents(tx, work.placed)
     seen = [(event.source, node) for event, node in work.placed]
-            work.link_ids.append(home and home.link_id)
     seen += [(order.source, node) for order, node in work.placed_orders]
     work.changes.trait_nodes |= write_default_consents(tx, seen)
 
@@ -133,11 +146,11 @@ def queue_privacy(tx: Driver, work: Work) -> None:
 
 def account(tx: Driver, work: Work) -> None:
     """Write down what became of everything that arrived, down to the last line."""
-    kept_before = outcomes.write_rejected(tx, work.batch.rejected, work.batch_id)
+    refused = [*work.batch.rejected, *work.suppressed]
+    kept_before = outcomes.write_rejected(tx, refused, work.batch_id)
     outcomes.write_dead_letters(tx, work.batch.log, work.batch.dead)
     outcomes.write_gaps(tx, work.batch.log, work.batch.gaps)
-    outcomes.write_gaps(tx, work.batch.log, work.batch.gaps)
-    counts = tally_outcomes(work.batch, work.fresh, work.duplicates, kept_before)
+    counts = tally_outcomes(work.batch, work.fresh, work.duplicates, kept_before, work.suppressed)
     outcomes.count_outcomes(tx, counts)
 
 
@@ -163,6 +176,7 @@ def publish(tx: Driver, work: Work) -> None:
 STEPS: tuple[Step, ...] = (
     advance,
     claim,
+    screen,
     place,
     write_traits,
     write_consents,

@@ -16,8 +16,11 @@ def tally_outcomes(
     stored: Iterable[Message],
     duplicates: Iterable[Message],
     kept_before: Sequence[RejectedEvent] = (),
+    suppressed: Sequence[RejectedEvent] = (),
 ) -> Counter[OutcomeKey]:
     """Count everything that arrived, whatever kind it is of.
+
+    ``suppressed`` was read but is not to be heard.
 
     ``kept_before`` are those among the batch's refused ones that the log brought once before.
     """
@@ -26,7 +29,8 @@ def tally_outcomes(
     _add(counts, "rejected", batch.lost)
     _add(counts, "stored", _count_messages(stored))
     _add(counts, "duplicate", _count_messages(duplicates))
-    _add(counts, "rejected", Counter((r.source_id, r.received_at) for r in batch.rejected))
+    for refused in (batch.rejected, suppressed):
+        _add(counts, "rejected", Counter((r.source_id, r.received_at) for r in refused))
     for again in kept_before:
         minute = minute_of(again.received_at)
         counts[again.source_id, minute, "rejected"] -= 1

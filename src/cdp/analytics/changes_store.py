@@ -38,7 +38,9 @@ UNION SELECT m.profile_no FROM node_profiles m
  WHERE m.node_id IN ({_KEYS.replace("{columns}", "moved_nodes")})
 """
 
-# A key without a row comes with nulls: the row is gone.
+# A key without a row comes with nulls: the row is gone. Of an erased node everything is dropped;
+# where only a part was, as on a shared device, the rest comes again. Who was erased from a shared
+# device leaves a shadow, which is nobody.
 _CHANGED = {
     "events": """
         SELECT b.seq, e.ordinal, e.node_id, e.source_number, e.message_id, e.type,
@@ -46,7 +48,15 @@ _CHANGED = {
                     WHEN e.type = 'track' THEN e.name END AS event,
                e.at, e.received_at, e.properties, e.context, e.group_id
           FROM batches b JOIN events e ON e.batch_id = b.batch_id
-         WHERE b.seq > {after} AND b.seq <= {seq}""",
+         WHERE b.seq > {after} AND b.seq <= {seq}
+        UNION ALL
+        SELECT b.seq, e.ordinal, e.node_id, e.source_number, e.message_id, e.type,
+               CASE WHEN e.type IN ('page', 'screen') THEN e.type
+                    WHEN e.type = 'track' THEN e.name END AS event,
+               e.at, e.received_at, e.properties, e.context, e.group_id
+          FROM events e JOIN batches b ON b.batch_id = e.batch_id
+         WHERE b.seq <= {after} AND e.node_id IN (
+               SELECT unnest(erased_nodes) FROM batches WHERE seq > {after} AND seq <= {seq})""",
     "erased": f"""{_KEYS.replace("{columns}", "erased_nodes")}""",
     "nodes": f"""
         SELECT k.key, n.node_id, n.type, n.value, n.variant, n.profile_id, n.first_seen,
@@ -61,7 +71,9 @@ _CHANGED = {
     "profiles": f"""
         SELECT k.key, p.profile_no, p.profile_id, p.joined_at, p.version
           FROM ({_PROFILE_KEYS}) k
-          LEFT JOIN profiles p ON p.profile_no = k.key""",
+          LEFT JOIN profiles p ON p.profile_no = k.key
+           AND NOT EXISTS (SELECT FROM node_profiles m JOIN nodes n ON n.node_id = m.node_id
+                            WHERE m.profile_no = p.profile_no AND n.variant = 'erased')""",
     "node_traits": f"""
         SELECT k.key, t.node_id, t.name, t.value, t.at, t.message_id, t.source_number
           FROM ({_KEYS.replace("{columns}", "trait_nodes || erased_nodes")}) k

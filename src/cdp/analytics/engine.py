@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from cdp.analytics import catalogue
+from cdp.analytics.compact_engine import copy_live, finish_draft, take_place
 from cdp.analytics.damage_engine import (
     condemn,
     drop_condemned,
@@ -65,6 +66,11 @@ class Engine:
         self._positions: dict[str, dict[int, int]] = {}
         self._is_lost = False
         drop_condemned(self.path)
+        self._config = config
+        self._doors = threading.Condition()
+        self._inside = 0
+        self._is_draining = self._is_shut = False
+        self._mine = threading.local()
         self._connection = open_file(self.path, config)
         if not self._can_recall():
             self._connection.close()
@@ -87,15 +93,36 @@ class Engine:
     def cursor(self) -> Iterator[Duck]:
         """A connection of one's own: its statements see committed rows, without waiting."""
         try:
-            with self._opening:
-                cursor = self._connection.cursor()
-            try:
-                yield cursor
-            finally:
-                cursor.close()
+            with self._enter():
+                with self._opening:
+                    cursor = self._connection.cursor()
+                try:
+                    yield cursor
+                finally:
+                    cursor.close()
         except duckdb.Error as error:
             self._note_failure(error)
             raise
+
+    @contextmanager
+    def _enter(self) -> Iterator[None]:
+        """Be one of those who have the file open. Waits while it is exchanged.
+
+        Who is inside may open more while others wait to get in: else both would wait for ever.
+        """
+        mine = self._mine
+        with self._doors:
+            depth = getattr(mine, "depth", 0)
+            self._doors.wait_for(lambda: not self._is_shut and (depth > 0 or not self._is_draining))
+            self._inside += 1
+        mine.depth = depth + 1
+        try:
+            yield
+        finally:
+            mine.depth = depth
+            with self._doors:
+                self._inside -= 1
+                self._doors.notify_all()
 
     @property
     def is_lost(self) -> bool:
@@ -142,6 +169,36 @@ class Engine:
                 cursor.execute("CHECKPOINT")
         except duckdb.TransactionException:
             return  # Somebody is reading; next time.
+
+    def compact(self, *, seconds: float) -> bool:
+        """Write the file anew, so that nothing that was deleted is in it; return whether it was.
+
+        Readers go on meanwhile, except for the moment in which the files are exchanged. When some
+        of them read for longer than ``seconds``, nothing happens: try again later.
+        """
+        with self._writing:
+            with self.cursor() as cursor:
+                views = copy_live(cursor, self.path)
+            finish_draft(self.path, views)
+            with self._doors:
+                self._is_draining = True
+                try:
+                    if not self._doors.wait_for(lambda: self._inside == 0, seconds):
+                        return False
+                    self._is_shut = True
+                finally:
+                    self._is_draining = False
+                    self._doors.notify_all()
+            try:
+                with self._opening:
+                    self._connection.close()
+                    take_place(self.path)
+                    self._connection = open_file(self.path, self._config)
+            finally:
+                with self._doors:
+                    self._is_shut = False
+                    self._doors.notify_all()
+        return True
 
     def reset(self) -> None:
         """Drop everything, as if the file were new."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 import duckdb
 
 from cdp.analytics import catalogue
+from cdp.analytics.compact_engine import list_draft_paths
 from cdp.analytics.schema import CORE, SCHEMA_VERSION
 from cdp.errors import SetupError
 from cdp.runtime.logs import get_logger
@@ -18,7 +19,8 @@ Duck = duckdb.DuckDBPyConnection
 
 _log = get_logger(__name__)
 
-# Nothing but the file itself can be reached, and no later statement can change that.
+# Nothing but the file itself, and its copy when it is compacted, can be reached, and no later
+# statement can change that.
 _HARDEN = (
     "SET GLOBAL TimeZone = 'UTC'",
     "SET autoload_known_extensions = false",
@@ -51,6 +53,8 @@ def open_file(path: Path, config: Mapping[str, Any]) -> Duck:
         return _replace(
             path, config, "other_version", f"this program writes version {SCHEMA_VERSION}"
         )
+    allowed = ", ".join("'" + name.replace("'", "''") + "'" for name in list_draft_paths(path))
+    connection.execute(f"SET allowed_paths = [{allowed}]")
     for statement in _HARDEN:
         connection.execute(statement)
     return connection

@@ -53,6 +53,7 @@ from cdp.identity.sightings import (
 from cdp.model import Identifier, Observation
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
+from cdp.storage.tombstones_store import Tombstones
 
 
 class Home(NamedTuple):
@@ -74,10 +75,22 @@ class IdentityStore:
         self._salt = salt
         self._component_cap = component_cap
         self._known = Known()
+        self.tombstones = Tombstones()
+        """As of the last ``has_tombstones``."""
 
     def forget(self) -> None:
         """Drop everything that is remembered; the next batch asks the database again."""
         self._known.forget()
+
+    def has_tombstones(self, conn: Driver) -> bool:
+        """Whether anybody was ever deleted or silenced; it stays so until the transaction ends.
+
+        What is remembered goes when there are new ones: some of it was deleted.
+        """
+        share_rules(conn)
+        if self.tombstones.look(conn):
+            self.forget()
+        return self.tombstones.has_any
 
     def apply(
         self,
@@ -129,17 +142,26 @@ class IdentityStore:
             return []
         transaction = self._known.settle(conn)
         batch = _Batch(
-            conn, self.rules, self._salt, self._known, sum_up(observations), self._component_cap
+            conn,
+            self.rules,
+            self._salt,
+            self._known,
+            self.tombstones,
+            sum_up(observations),
+            self._component_cap,
         )
         batch.number_nodes()
         batch.find_links()
         batch.write_nodes()
+        if are_sessions_kept(self.rules):
+            batch.find_sessions(observations)
         recomputed = batch.recompute(batch_id, changes, now)
         try:
             update_nodes(conn, batch.updates(recomputed.labels))
         except StaleNodes:
             self._known.forget()
             raise
+        batch.watch_sessions(recomputed)
         batch.count_versions(recomputed, changes, now)
         changes.nodes.update(batch.ids.values())
         self._known.learn(transaction, batch.learnt_nodes, batch.learnt_links)
@@ -153,19 +175,17 @@ def drop_blocked(seen: Observation, rules: Rules) -> Observation | None:
     if len(left) == len(seen.identifiers):
         return seen
     return msgspec.structs.replace(seen, identifiers=left) if left else None
-        if are_sessions_kept(self.rules):
-            batch.find_sessions(observations)
 
 
 @dataclass(slots=True)
 class _Batch:
     """One call of ``apply``, step by step."""
 
-        batch.watch_sessions(recomputed)
     conn: Driver
     rules: Rules
     salt: bytes
     known: Known
+    tombstones: Tombstones
     seen: Sightings
     component_cap: int
 
@@ -179,6 +199,10 @@ class _Batch:
     """New, or seen before their first sighting so far."""
     more_days: dict[LinkKey, LinkSighting] = field(default_factory=dict)
     """Known links that were seen on a day not known so far."""
+    moments: dict[LinkKey, list[datetime]] = field(default_factory=dict)
+    """When links were seen, if the rules ask who was last authenticated on a shared device."""
+    shared: set[int] = field(default_factory=set)
+    """Devices on which somebody was seen and that are, or were, shared."""
     learnt_nodes: dict[Identifier, KnownNode] = field(default_factory=dict)
     learnt_links: dict[LinkKey, LinkFact] = field(default_factory=dict)
 
@@ -199,10 +223,6 @@ class _Batch:
                 self.ids[identifier] = node_id
 
     def _find(self, wanted: Sequence[Identifier]) -> list[Identifier]:
-    moments: dict[LinkKey, list[datetime]] = field(default_factory=dict)
-    """When links were seen, if the rules ask who was last authenticated on a shared device."""
-    shared: set[int] = field(default_factory=set)
-    """Devices on which somebody was seen and that are, or were, shared."""
         found = find_nodes(self.conn, wanted)
         for identifier, node in found.items():
             self._take(identifier, node)
@@ -266,9 +286,11 @@ class _Batch:
 
     def _insert(self, names: Sequence[Identifier]) -> set[int]:
         labels = self._guess_components({self.ids[name] for name in names})
+        erased = self.tombstones.find(self.conn, names) if self.tombstones.has_any else {}
         for name in names:
             node_id = self.ids[name]
-            profile_id = make_profile_id(self.salt, name.type, name.value)
+            generation = erased[name].generation if name in erased else 0
+            profile_id = make_profile_id(self.salt, name.type, name.value, generation=generation)
             self.fresh[node_id] = FreshNode(
                 node_id, name, profile_id, labels.get(node_id, node_id), self.seen.nodes[name]
             )
@@ -296,6 +318,8 @@ class _Batch:
             earlier=self.earlier,
             sightings={self.ids[name]: seen for name, seen in self.seen.nodes.items()},
             contacts=self._contacts() if self.more_days else set(),
+            again=self.shared,
+            moments=self.moments,
         )
         recomputed = recompute(
             self.conn,
@@ -318,30 +342,7 @@ class _Batch:
             for name in self.seen.nodes
             if self.rules.rule_of(name.type).strength == "contact"
         }
-            again=self.shared,
-            moments=self.moments,
 
-    def updates(self, labels: dict[int, int]) -> dict[int, NodeUpdate]:
-        """Return what to add to the nodes that were there before, and who changes component."""
-        updates = {node_id: NodeUpdate(node_id, None, label) for node_id, label in labels.items()}
-        for name, sighting in self.seen.nodes.items():
-            node_id = self.ids[name]
-            if node_id not in self.fresh:
-                updates[node_id] = NodeUpdate(node_id, sighting, labels.get(node_id))
-        return updates
-
-    def count_versions(self, recomputed: Recomputed, changes: BatchChanges, now: datetime) -> None:
-        """Count one more version for each profile that was touched, once."""
-        seen: dict[int, NodeSighting] = {
-            self.ids[name]: sighting
-            for name, sighting in self.seen.nodes.items()
-            if self.ids[name] not in self.fresh
-        }
-        touched = find_touched(self.conn, seen) if seen else set()
-        changes.profiles |= touched
-        rest = touched - recomputed.profiles
-        if rest:
-            bump_profiles(self.conn, rest, now)
     def find_sessions(self, observations: Sequence[Observation]) -> None:
         """Find the shared devices on which somebody was authenticated just now."""
         self.moments = list_moments(observations, self.seen.group_of, self.seen.groups, self.ids)
@@ -377,3 +378,24 @@ class _Batch:
             homes.append(Home(self.ids[group.identifiers[0]], link_id))
         return homes
 
+    def updates(self, labels: dict[int, int]) -> dict[int, NodeUpdate]:
+        """Return what to add to the nodes that were there before, and who changes component."""
+        updates = {node_id: NodeUpdate(node_id, None, label) for node_id, label in labels.items()}
+        for name, sighting in self.seen.nodes.items():
+            node_id = self.ids[name]
+            if node_id not in self.fresh:
+                updates[node_id] = NodeUpdate(node_id, sighting, labels.get(node_id))
+        return updates
+
+    def count_versions(self, recomputed: Recomputed, changes: BatchChanges, now: datetime) -> None:
+        """Count one more version for each profile that was touched, once."""
+        seen: dict[int, NodeSighting] = {
+            self.ids[name]: sighting
+            for name, sighting in self.seen.nodes.items()
+            if self.ids[name] not in self.fresh
+        }
+        touched = find_touched(self.conn, seen) if seen else set()
+        changes.profiles |= touched
+        rest = touched - recomputed.profiles
+        if rest:
+            bump_profiles(self.conn, rest, now)

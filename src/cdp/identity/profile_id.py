@@ -12,12 +12,17 @@ _TO_CROCKFORD = bytes.maketrans(
 _LENGTH = 26
 
 
-def make_profile_id(salt: bytes, type_name: str, value: str, variant: str = "") -> str:
+def make_profile_id(
+    salt: bytes, type_name: str, value: str, variant: str = "", generation: int = 0
+) -> str:
     """Return ``prf_`` and 26 characters of Crockford's base 32 (130 bits).
 
     A keyed BLAKE2b (RFC 7693) over the identifier: nobody without the workspace's salt can tell
-    from an id whose it is.
+    from an id whose it is. ``generation`` counts how often the identifier was erased: whoever returns
+    is somebody else.
     """
     text = f"{type_name}\0{value}\0{variant}".encode()
+    if generation:
+        text += b"\0%d" % generation
     digest = hashlib.blake2b(text, key=salt[:64], digest_size=20).digest()
     return PREFIX + base64.b32encode(digest).translate(_TO_CROCKFORD)[:_LENGTH].decode()

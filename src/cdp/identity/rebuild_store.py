@@ -34,7 +34,7 @@ def recompute_all(conn: Driver, rules: Rules) -> Partition:
     nodes = {
         row[0]: Node(*row)
         for row in conn.execute(
-            "SELECT node_id, type, value, first_seen FROM nodes WHERE variant = ''"
+            "SELECT node_id, type, value, first_seen FROM nodes WHERE variant <> 'shared'"
         )
     }
     links = read_all_links(conn)
@@ -63,7 +63,7 @@ def read_partition(conn: Driver) -> Partition:
         """SELECT n.type, n.value, nullif(s.since, '-infinity'), nullif(s.until, 'infinity'),
                   o.type, o.value, o.variant
              FROM node_profiles s
-             JOIN nodes n ON n.node_id = s.node_id AND n.variant = ''
+             JOIN nodes n ON n.node_id = s.node_id AND n.variant <> 'shared'
              JOIN nodes o ON o.node_id = s.profile_no
             ORDER BY s.node_id, s.since"""
     ):

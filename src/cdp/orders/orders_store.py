@@ -112,6 +112,11 @@ def write_reports(
     return {int(number) for number, _ in rows}
 
 
+def fold_again(connection: Driver, numbers: Sequence[int], default_currency: str) -> None:
+    """Fold orders anew from the reports that are left of them."""
+    _fold_known(connection, list(numbers), default_currency)
+
+
 def _fold_known(connection: Driver, numbers: list[int], default_currency: str) -> None:
     """Fold orders that were there before, from all their reports."""
     if not numbers:

@@ -13,6 +13,12 @@ EXISTS (SELECT 1 FROM node_profiles np
            AND t.value #>> %(path{n})s::text[] = %(value{n})s)
 """
 
+# Who was erased from a shared device leaves a shadow.
+_IS_SOMEBODY = """
+NOT EXISTS (SELECT FROM node_profiles np JOIN nodes n ON n.node_id = np.node_id
+             WHERE np.profile_no = p.profile_no AND n.variant = 'erased')
+"""
+
 # The beginning of a value or of a word in it.
 _MENTIONS = """
 EXISTS (SELECT 1 FROM node_profiles np
@@ -45,7 +51,7 @@ def search_people(
     ``hidden_types`` are identifier types that the caller may not search; with any, neither traits
     nor e-mail addresses answer to ``prefix``.
     """
-    conditions = ["p.profile_no > %(after)s"]
+    conditions = ["p.profile_no > %(after)s", _IS_SOMEBODY]
     parameters: dict[str, object] = {"after": after, "limit": limit}
     for n, (name, (path, value)) in enumerate(traits.items()):
         conditions.append(_HAS_TRAIT.format(n=n))

@@ -288,9 +288,69 @@ privacy_requests = Table(
     Column("source_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     _time("requested_at"),
-    # queued, until somebody deals with it
+    # queued | erased | done. The value gives way to its salted hash when it is done.
     Column("status", Text, nullable=False, server_default=text("'queued'")),
+    # What carries it out; null until somebody has looked.
+    Column("job_id", Text),
     Index(None, "status", "requested_at"),
+    Index(None, "job_id"),
+)
+
+# What was asked of privacy, how far it is, and the receipt of what was removed.
+privacy_jobs = Table(
+    "privacy_jobs",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    # delete | export | suppress | unsuppress
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    # queued | running | done
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    # Where it goes on, whoever was killed.
+    Column("step", Text, nullable=False),
+    Column("identifiers", BigInteger, nullable=False),
+    # The batch by which followers learn of it.
+    Column("seq", BigInteger),
+    Column("receipt", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("waiting", Text),
+    _time("requested_at"),
+    _time("started_at", nullable=True),
+    _time("finished_at", nullable=True),
+    _time("archive_removed_at", nullable=True),
+    Index(None, "requested_at", "job_id"),
+    Index("ix_privacy_jobs_open", "requested_at", postgresql_where=text("status <> 'done'")),
+)
+
+# What a deletion looks for in places that know no people; gone before it is done.
+privacy_traces = Table(
+    "privacy_traces",
+    metadata,
+    Column("trace_no", BigInteger, Identity(), primary_key=True),
+    Column("job_id", Text, nullable=False),
+    # identifier | message | profile
+    Column("kind", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Index(None, "job_id"),
+)
+
+# Who was deleted, and who is not to be heard, by salted hash.
+privacy_tombstones = Table(
+    "privacy_tombstones",
+    metadata,
+    Column("identifier_hash", LargeBinary, primary_key=True),
+    # What was observed until then restores nothing.
+    _time("deleted_at", nullable=True),
+    # How often it was deleted: a profile that it names afterwards has another id.
+    Column("generation", Integer, nullable=False, server_default=text("0")),
+    # The job that silenced it; null: it may be heard.
+    Column("suppressed_by", Text),
+    Index(
+        "ix_privacy_tombstones_suppressed_by",
+        "suppressed_by",
+        postgresql_where=text("suppressed_by IS NOT NULL"),
+    ),
 )
 
 # ── Identity ────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,1 @@
+"""Privacy: delete, export and silence people; proof of what was removed."""
