@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from cdp.runtime.clock import parse_time
+from cdp.runtime.clock import read_time as read_written
 
 Claim = tuple[str, object]
 """The type and the value of an identifier as it was sent."""
@@ -38,15 +38,17 @@ class Refusal:
 def read_time(document: Mapping[str, Any], field: str, received_at: datetime) -> datetime | Refusal:
     """Return the time that stands in ``field``; ``received_at`` when there is none.
 
+    It may be written as on an event: RFC 3339 text, or a number since 1970.
     A time more than 24 hours after the receipt is a mistake, and stands for the receipt: a record
     dated 2099 must not be the newest for ever.
     """
     value = document.get(field)
     if value is None:
         return received_at
-    time = parse_time(value) if isinstance(value, str) else None
+    time = read_written(value) if isinstance(value, str | int | float) else None
     if time is None:
-        return Refusal("invalid_time", f"`{field}` is not an RFC 3339 time", field)
+        message = f"`{field}` is no time: write RFC 3339, or seconds or milliseconds since 1970"
+        return Refusal("invalid_time", message, field)
     return received_at if time > received_at + FURTHEST_AHEAD else time
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdp.ingest.event_time import EventTime, decide_time, read_time
-from cdp.runtime.clock import format_time
+from cdp.ingest.event_time import EventTime, decide_time
+from cdp.runtime.clock import format_time, read_time
 
 DAY = timedelta(days=1)
 times = st.datetimes(

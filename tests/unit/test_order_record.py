@@ -68,6 +68,15 @@ def test_lines_without_a_quantity_count_once_and_make_the_total() -> None:
     assert found.report.total == 1_000
 
 
+@pytest.mark.parametrize("written", [1772362800, 1772362800.0, 1772362800000, "1772362800"])
+def test_times_may_be_numbers_as_those_of_events(written: object) -> None:
+    refund = {"refund_id": "r", "at": written, "amount": 1}
+    found = accept(placed_at=written, updated_at=written, total=1, refunds=[refund])
+    eleven = NOON - timedelta(hours=1)
+    assert (found.report.at, found.report.placed_at) == (eleven, eleven)
+    assert found.report.refunds[0].at == eleven
+
+
 def test_a_version_dated_in_the_far_future_is_as_old_as_its_receipt() -> None:
     far = accept(updated_at="2099-01-01T00:00:00Z", placed_at="9999-12-31T23:59:59Z")
     assert (far.report.at, far.report.placed_at) == (NOON, NOON)
@@ -103,7 +112,7 @@ def test_an_order_may_name_nobody(value: Any) -> None:
         ({"total": {"amount": 1, "currency": "USD"}}, "invalid_money"),
         ({"currency": "XXQ"}, "unknown_currency"),
         ({"updated_at": "yesterday"}, "invalid_time"),
-        ({"updated_at": 1_700_000_000}, "invalid_time"),
+        ({"updated_at": True}, "invalid_time"),
         ({"lines": {"sku": "a"}}, "invalid_lines"),
         ({"lines": [{"quantity": "two"}]}, "invalid_lines"),
         ({"lines": [{"quantity": 1e300, "price": 1}]}, "invalid_lines"),

@@ -14,7 +14,7 @@ from typing import Any
 from cdp.money import LARGEST_MINOR, minor_digits, read_money, read_unnamed
 from cdp.orders.order import Line, Refund, Report, ReportKind
 from cdp.posted_record import Refusal, read_time
-from cdp.runtime.clock import parse_time
+from cdp.runtime.clock import read_time as read_written
 
 ORDER_EVENTS: Mapping[str, ReportKind] = {
     "Order Completed": "completed",
@@ -224,7 +224,7 @@ def _read_refunds(value: Any, currency: str) -> tuple[Refund, ...] | Refusal:
             Refund(
                 refund_id=_read_id(item.get("refund_id")) or str(number),
                 amount=minor,
-                at=parse_time(at) if isinstance(at, str) else None,
+                at=read_written(at) if isinstance(at, str | int | float) else None,
             )
         )
     # One refund told twice is one refund.

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cdp.ingest.event_time import read_time
+from cdp.runtime.clock import read_time
 
 # 2026-03-01, 2026/3/1 8:00, 2026.3.1, 2026年3月1日 8时05分, 20260301, 20260301080500
 _WRITTEN_TIME = re.compile(
