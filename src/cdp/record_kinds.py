@@ -8,7 +8,7 @@ from typing import Any
 
 from cdp.accounts.read_account import read_account
 from cdp.ingest.records import RecordKind, Verdict
-from cdp.orders.order_record import read_order
+from cdp.orders.order_record import lacks_amount, read_order
 from cdp.posted_record import Claim, Refusal
 
 # When and where a record came decides nothing at the door.
@@ -32,7 +32,7 @@ def list_record_kinds(currency: str) -> tuple[RecordKind, ...]:
         return Verdict(read.report.order_id, _choose_partition(read.claims, read.report.order_id))
 
     return (
-        RecordKind("orders", "order_id", judge_order),
+        RecordKind("orders", "order_id", judge_order, lacks_amount=lacks_amount),
         RecordKind("accounts", "account_id", _judge_account, has_list=True),
     )
 

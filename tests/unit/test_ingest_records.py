@@ -13,7 +13,7 @@ from cdp.ingest.records import MOST_BYTES, judge_records, open_records, require_
 from cdp.model import Source, SourceType
 from cdp.record_kinds import list_record_kinds
 
-ORDERS, _ = list_record_kinds("CNY")
+ORDERS, ACCOUNTS = list_record_kinds("CNY")
 
 
 def judge(body: bytes, content_type: str = "application/json") -> Judged:
@@ -49,9 +49,40 @@ def test_one_order_that_is_no_json_does_not_sink_the_others() -> None:
     assert codes(judged) == {0: "invalid_number"}
 
 
+@pytest.mark.parametrize(
+    "amount",
+    [
+        b'"total": Infinity',
+        b'"lines": [{"price": NaN}]',
+        b'"lines": [{"quantity": 1e400}]',
+        b'"refunds": [{"refund_id": "r", "amount": NaN}]',
+    ],
+)
+def test_an_amount_that_is_no_number_is_not_taken_for_one_that_was_not_said(amount: bytes) -> None:
+    assert codes(judge(b'{"orders": [{"order_id": "1", %s}]}' % amount)) == {0: "invalid_number"}
+
+
+def test_nan_in_a_table_means_that_a_cell_was_empty() -> None:
+    judged = judge(b'{"orders": [{"order_id": "1", "total": 5, "discount": NaN, "store": NaN}]}')
+    (order,) = taken(judged)
+    assert (order["total"], order["discount"], order["store"]) == (5, None, None)
+    assert order["context"]["cdp"]["flags"] == ["non_finite_number"]
+
+
+def test_an_account_is_kept_without_what_is_no_number() -> None:
+    traits = b'{"seats": NaN, "big": 99999999999999999999}'
+    body = b'{"accounts": [{"account_id": "a", "traits": %s}]}' % traits
+    judged = judge_records(open_records(body, ACCOUNTS, "application/json"), ACCOUNTS, 1)[0]
+    (account,) = taken(judged)
+    assert account["traits"] == {"seats": None, "big": "99999999999999999999"}
+    assert account["context"]["cdp"]["flags"] == ["big_integer", "non_finite_number"]
+
+
 def test_text_that_postgres_refuses_is_replaced() -> None:
     judged = judge(b'{"orders": [{"order_id": "1", "store": "a\\u0000b", "channel": "\\ud800"}]}')
-    assert taken(judged) == [{"order_id": "1", "store": "a\ufffdb", "channel": None}]
+    (order,) = taken(judged)
+    assert (order["store"], order["channel"]) == ("a\ufffdb", None)
+    assert order["context"]["cdp"]["flags"] == ["lone_surrogate", "nul_character"]
 
 
 def test_an_order_written_over_several_lines_becomes_one_line() -> None:

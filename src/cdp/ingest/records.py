@@ -14,7 +14,14 @@ from zlib import crc32
 import msgspec
 
 from cdp.errors import BadRequest, Forbidden, Unprocessable
-from cdp.ingest.lenient import NON_FINITE, NotJson, decode_leniently, encode, needs_cleaning
+from cdp.ingest.lenient import (
+    NON_FINITE,
+    NotJson,
+    add_flags,
+    decode_leniently,
+    encode,
+    needs_cleaning,
+)
 from cdp.ingest.open_body import BYTE_ORDER_MARK, Opened
 from cdp.ingest.parse import Judged, Rejection
 from cdp.ingest.split import NoBatch, split_batch
@@ -47,6 +54,8 @@ class RecordKind:
     judge: Callable[[Any], Verdict]
     has_list: bool = False
     """Whether GET of the same path lists them; somebody else answers that."""
+    lacks_amount: Callable[[Any], bool] = lambda _: False
+    """Whether a record in which NaN and Infinity became null lost an amount by it."""
 
 
 def require_private_key(source: Source) -> None:
@@ -160,12 +169,16 @@ class _Refused(Exception):
 def _judge(raw: bytes, kind: RecordKind) -> tuple[bytes, Verdict]:
     if len(raw) > MOST_BYTES:
         raise _Refused("record_too_large", f"one of {kind.list_name} may have {MOST_BYTES} bytes")
-    line, document = _read(raw)
+    line, document = _read(raw, kind)
     return line, kind.judge(document)
 
 
-def _read(raw: bytes) -> tuple[bytes, Any]:
-    """Return a record's line for the log and what it says."""
+def _read(raw: bytes, kind: RecordKind) -> tuple[bytes, Any]:
+    """Return a record's line for the log and what it says.
+
+    What cannot be kept as it came is null or text instead, and the record is flagged as an event
+    would be, in ``context.cdp.flags``.
+    """
     if b"\n" not in raw and not needs_cleaning(raw):
         try:
             return raw, decode_object(raw)
@@ -173,8 +186,10 @@ def _read(raw: bytes) -> tuple[bytes, Any]:
             pass
     try:
         document, flags = decode_leniently(raw)
-        if NON_FINITE in flags:
+        if NON_FINITE in flags and kind.lacks_amount(document):
             raise _Refused("invalid_number", "NaN and Infinity are no amounts")
+        if isinstance(document, dict):
+            add_flags(document, flags)
         return encode(document), document
     except NotJson as error:
         raise _Refused("invalid_json", f"this is not JSON: {error}") from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from cdp.orders.order import Report
 from cdp.orders.read_report import read_record
@@ -46,3 +47,26 @@ def read_order(
     if isinstance(claims, Refusal):
         return claims
     return OrderRecord(report, claims, report.placed_at or report.at)
+
+
+def lacks_amount(document: object) -> bool:
+    """Return whether an order names an amount that decides its worth, and leaves it null.
+
+    An order's ``total``, a line's ``price`` and ``quantity``, a refund's ``amount``: null means
+    something else there, such as a refund of everything, than a number that was none.
+    """
+    if not isinstance(document, Mapping):
+        return False
+    return (
+        _is_null(document, "total")
+        or any(_is_null(one, "price", "quantity") for one in _list_objects(document.get("lines")))
+        or any(_is_null(one, "amount") for one in _list_objects(document.get("refunds")))
+    )
+
+
+def _is_null(document: Mapping[str, Any], *names: str) -> bool:
+    return any(name in document and document[name] is None for name in names)
+
+
+def _list_objects(value: object) -> Sequence[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else ()
