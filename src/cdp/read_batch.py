@@ -116,7 +116,7 @@ def _read_posted(
     place = f"{line.request_id}\n{record.partition}\n{line.ordinal}"
     try:
         document = msgspec.json.decode(line.line)
-        read = reader.read(kind, document, Arrival(source, received_at, place))
+        read = reader.read(kind, document, Arrival(source, received_at, place, line.ordinal))
     except Exception as error:  # a line that ingest let through but nobody can read
         reason = f"unreadable: {type(error).__name__}"
         batch.rejected.append(refuse_unprocessable(record, kind, line, reason))

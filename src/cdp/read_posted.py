@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cdp.accounts.read_account import read_account
@@ -13,6 +13,7 @@ from cdp.model import Identifier, Source
 from cdp.orders.order_record import read_order
 from cdp.posted_record import Claim, Refusal, make_message_id, read_claims
 
+_LAST_MICROSECOND = 999
 Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
 
 
@@ -24,6 +25,18 @@ class Arrival:
     received_at: datetime
     place: str
     """Tells its line from every other line that ever came."""
+    ordinal: int = 0
+    """Its place among the lines of its request."""
+
+    def find_time(self, document: Any) -> datetime:
+        """Return when ``document`` says what it says, unless it names a time itself.
+
+        Of two records of one request without a time the later is the newer: by microseconds, which
+        no time that is shown has.
+        """
+        if isinstance(document, Mapping) and document.get("updated_at") is not None:
+            return self.received_at
+        return self.received_at + timedelta(microseconds=min(self.ordinal, _LAST_MICROSECOND))
 
 
 class RecordReader:
@@ -51,7 +64,7 @@ class RecordReader:
         read = read_order(
             document,
             place=arrival.place,
-            received_at=arrival.received_at,
+            received_at=arrival.find_time(document),
             default_currency=self._currency,
         )
         if isinstance(read, Refusal):
@@ -66,7 +79,7 @@ class RecordReader:
         )
 
     def _read_account(self, document: Any, arrival: Arrival) -> Posted | Refusal:
-        read = read_account(document, place=arrival.place, received_at=arrival.received_at)
+        read = read_account(document, place=arrival.place, received_at=arrival.find_time(document))
         if isinstance(read, Refusal):
             return read
         # Of a member who is named twice what is said last counts.

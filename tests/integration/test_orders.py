@@ -255,6 +255,12 @@ def test_an_order_of_a_numbering_of_its_own_is_shown_by_its_scope(shop: Shop) ->
     assert shop.get("orders/7")["profile_id"] is None
 
 
+def test_of_two_versions_in_one_request_that_say_no_time_the_later_counts(shop: Shop) -> None:
+    versions = [{"order_id": "1", "identifiers": ANN, "total": total} for total in range(1, 9)]
+    shop.tell(*versions)
+    assert shop.get("orders/1")["total"]["amount"] == 800
+
+
 def test_a_version_dated_in_the_far_future_is_not_the_newest_for_ever(shop: Shop) -> None:
     shop.tell({"order_id": "1", "updated_at": "2099-01-01T00:00:00Z", "total": 1})
     shop.tell({"order_id": "1", "total": 2})

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from cdp.money import read_money, to_minor
@@ -84,6 +85,18 @@ def test_an_order_told_by_shop_and_back_office_is_one_with_the_amount_of_the_bac
     shop = event("Order Completed", total=100, products=[{"sku": "a", "price": 100}])
     office = record(1, total=100, refunds=[{"refund_id": "r1", "amount": 30}])
     assert fold_reports([shop, office], "CNY").net == 7000
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_of_the_same_moment_the_update_counts_and_not_the_completion(
+    first: str, second: str
+) -> None:
+    told = [event("Order Completed", total=1), event("Order Updated", total=2)]
+    reports = [
+        msgspec.structs.replace(report, message_id=message_id)
+        for report, message_id in zip(told, (first, second), strict=True)
+    ]
+    assert fold_reports(reports, "CNY").total == 200
 
 
 def test_refund_events_add_up_each_once() -> None:

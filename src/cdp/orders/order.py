@@ -25,8 +25,9 @@ def fold_reports(reports: Iterable[Report], default_currency: str) -> Order:
 
     Records outrank events. Among records the newest ``updated_at`` counts, whole. Among events the
     newest completed or updated one counts, with every refund beside it, and a cancellation that is
-    not older. Ties go to the greater message id. Without any amount the order is worth 0. Partial
-    records are laid over what the others come to.
+    not older. Of two of the same time an update counts before a completion, and then the greater
+    message id. Without any amount the order is worth 0. Partial records are laid over what the
+    others come to.
 
     An event that names no currency speaks of the order's: that of the newest report that names
     one. A refund in another currency than the order's is left out.
@@ -64,8 +65,9 @@ def _list_stated(counting: Iterable[Report]) -> list[Report]:
     return [report for report in counting if report.kind in ("record", "completed", "updated")]
 
 
-def _order_of(report: Report) -> tuple[datetime, str, bytes]:
-    return report.at, report.message_id, _encode(report)
+def _order_of(report: Report) -> tuple[datetime, bool, str, bytes]:
+    # Sent in one batch without times of their own, both happened when they were received.
+    return report.at, report.kind == "updated", report.message_id, _encode(report)
 
 
 def _fold(known: Sequence[Report], counting: Sequence[Report], default_currency: str) -> Order:
