@@ -54,7 +54,8 @@ def build_app(settings: Settings, roles: frozenset[str]) -> Serving:
         Door(services.log, settings, kinds, plan.find_check),
         settings,
         api,
-        services.metrics.count_refusal,
+        gate=services.gate,
+        on_refused=services.metrics.count_refusal,
     )
     door = IngestApp(
         services.sources,

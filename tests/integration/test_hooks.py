@@ -15,6 +15,7 @@ import pytest
 from cdp.ingest.door import Door
 from cdp.ingest.hook_replay import read_delivery
 from cdp.ingest.hooks_asgi import HooksApp
+from cdp.ingest.lag_gate import LagGate
 from cdp.ingest.packing import PackingWriter
 from cdp.ingest.rejected_store import RejectedFilter
 from cdp.ingest.replay_store import Replayer
@@ -48,6 +49,7 @@ class Shops(SmallStack):
     """A running door for hooks, with a worker behind it."""
 
     door: Door
+    gate: LagGate
 
     def add_shop(self, kind: SourceType = "shop", **settings: Any) -> Sender:
         with self.database.transaction() as connection:
@@ -95,15 +97,27 @@ def stack(postgres_server: PostgresServer) -> Iterator[Shops]:
         opened.callback(thread.join, 20)
         opened.callback(stop.set)
         door = Door(log, settings, list_record_kinds(settings.currency))
+        gate = LagGate(10)
         hooks = HooksApp(
             directory,
             PackingWriter(log, settings.linger_ms),
             door,
             settings,
             nothing_else,  # type: ignore[arg-type]
+            gate=gate,
         )
         url = opened.enter_context(run_ingest(directory, log, hooks, settings))
-        yield Shops(url, database, log, directory, door)
+        yield Shops(url, database, log, directory, door, gate)
+
+
+def test_shops_come_again_when_the_workers_are_too_far_behind(stack: Shops) -> None:
+    shop = stack.add_shop(preset="shopify", secret=shops.SECRET)
+    body = shops.to_body(shops.shopify_order())
+    stack.gate.look({0: 100}, {}, 0)
+    answer = stack.post(shop, body, shops.shopify_headers(body, "orders/create"))
+    stack.gate.open()
+    assert (answer.status_code, answer.json()["code"]) == (503, "log_behind")
+    assert int(answer.headers["retry-after"]) >= 1
 
 
 def test_an_order_its_refund_and_its_copy_end_as_one_order(stack: Shops) -> None:

@@ -20,7 +20,7 @@ from functools import lru_cache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdp import receipts
-from cdp.errors import BadRequest, CdpError, TooLarge, TooManyRequests, Unauthorized, Unavailable
+from cdp.errors import BadRequest, CdpError, TooLarge, TooManyRequests, Unauthorized
 from cdp.ingest import sdk_settings
 from cdp.ingest.answers import (
     Answer,
@@ -198,7 +198,7 @@ class IngestApp:
                 length = value
             elif name == b"content-encoding":
                 encoding = value
-        self._check_lag()
+        self._gate.require_room()
         key = read_basic_key(authorization) if authorization is not None else None
         if key is None:
             key = read_query_key(scope["query_string"])
@@ -261,15 +261,6 @@ class IngestApp:
         request, judged = self._judge(route, source, opened, len(body), writer)
         return request, judged.accepted, judged.rejected
 
-    def _check_lag(self) -> None:
-        """Raise ``Unavailable`` while the workers are too far behind the log."""
-        if self._gate.retry_after:
-            raise Unavailable(
-                "log_behind",
-                "more events wait than is allowed; send this again later",
-                retry_after=self._gate.retry_after,
-            )
-
     def _find_bucket(self, key: str, source: Source) -> Bucket | None:
         """Return what a request with ``key`` is charged to.
 
@@ -300,7 +291,7 @@ class IngestApp:
         headers = scope["headers"]
         key = read_basic_key(find_header(headers, b"authorization") or b"")
         key = key or read_query_key(scope["query_string"])
-        self._check_lag()
+        self._gate.require_room()
         source = bucket = None
         if key is not None:
             source = self._find_source(key)
@@ -324,7 +315,7 @@ class IngestApp:
         return self._accept(judged.accepted, judged.rejected, await writer.append(request))
 
     async def _take_pixel(self, route: SdkRoute, writer: PackingWriter, scope: Scope) -> Answer:
-        self._check_lag()
+        self._gate.require_room()
         query = scope["query_string"]
         try:
             opened = open_single(read_pixel(query), wants_key=True)

@@ -27,6 +27,7 @@ from cdp.ingest.hooks.delivery import Delivery
 from cdp.ingest.hooks.presets import HOOKS
 from cdp.ingest.hooks.signature import is_signed
 from cdp.ingest.hooks.woocommerce import is_trial
+from cdp.ingest.lag_gate import LagGate
 from cdp.ingest.packing import Offsets, PackingWriter, RequestLog
 from cdp.ingest.parse import Judged
 from cdp.ingest.source_directory import SourceDirectory
@@ -53,13 +54,18 @@ class HooksApp:
         door: Door,
         settings: Settings,
         fallback: ASGIApp,
+        gate: LagGate | None = None,
         on_refused: Callable[[str], None] = lambda code: None,
     ) -> None:
-        """``on_refused`` gets the code of every error that is answered."""
+        """``gate`` says when the workers are too far behind.
+
+        ``on_refused`` gets the code of every error that is answered.
+        """
         self._directory = directory
         self._writer = writer
         self._door = door
         self._fallback = fallback
+        self._gate = LagGate(0) if gate is None else gate
         self._on_refused = on_refused
         self._max_request_bytes = settings.max_request_bytes
         self._bodies = BodyReader(
@@ -92,6 +98,7 @@ class HooksApp:
     async def _take(
         self, source_id: str, scope: Scope, receive: Receive, writer: PackingWriter
     ) -> Answer:
+        self._gate.require_room()
         source = self._find_source(source_id)
         headers = scope["headers"]
         length = find_header(headers, b"content-length")

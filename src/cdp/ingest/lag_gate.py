@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from cdp.errors import Unavailable
+
 _OPEN_AGAIN_AT = 0.9
 SHORTEST_WAIT, LONGEST_WAIT = 5, 300
 """Seconds. SDKs give up after a number of tries, so in a long jam only long waits save events."""
@@ -25,6 +27,15 @@ class LagGate:
         """Records that waited at the last look."""
         self.retry_after = 0
         """Seconds after which to come again; 0 while events are taken."""
+
+    def require_room(self) -> None:
+        """Raise ``Unavailable`` while nothing is taken."""
+        if self.retry_after:
+            raise Unavailable(
+                "log_behind",
+                "more events wait than is allowed; send this again later",
+                retry_after=self.retry_after,
+            )
 
     def look(self, ends: Mapping[int, int], positions: Mapping[int, int], now: float) -> None:
         """Decide by the ends of the log and how far the workers have come, per partition."""
