@@ -88,6 +88,12 @@ class TooManyRequests(CdpError):
     status = 429
 
 
+class NotInstalled(CdpError):
+    """An optional part of the program is missing; the message names the extra that has it."""
+
+    status = 501
+
+
 class Unavailable(CdpError):
     status = 503
 

@@ -74,6 +74,10 @@ class Interrupted(Exception):
     """Somebody wanted the comparison to end."""
 
 
+class NotEnoughMemory(Exception):
+    """Neither the memory nor the folder had room for it."""
+
+
 class Matcher:
     """Takes people in, then compares them once. Not for several threads, but for ``interrupt``."""
 
@@ -117,13 +121,16 @@ class Matcher:
     def find(self, tell: Callable[[str], None] = lambda _: None) -> Iterator[Pair]:
         """Compare; give the pairs that are likely enough, the likeliest first.
 
-        ``tell`` hears ``training`` and ``comparing``. Raises ``Interrupted``.
+        ``tell`` hears ``training`` and ``comparing``. Raises ``Interrupted``, ``NotEnoughMemory``.
         """
         try:
             yield from self._find(tell)
-        except duckdb.Error as error:
+        except Exception as error:
+            # Splink wraps what DuckDB says.
             if self._is_interrupted:
                 raise Interrupted from error
+            if any(isinstance(one, duckdb.OutOfMemoryException) for one in _list_causes(error)):
+                raise NotEnoughMemory from error
             raise
 
     def _find(self, tell: Callable[[str], None]) -> Iterator[Pair]:
@@ -335,6 +342,12 @@ def _equal(column: str) -> str:
     # Lists are joined by their first element: enough for an estimate, and an equality.
     suffix = "[1]" if column in LIST_COLUMNS else ""
     return f"a.{column}{suffix} = b.{column}{suffix}"
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _remove(folder: Path) -> None:

@@ -141,7 +141,10 @@ def _read_character(character: str) -> str:
     readings = PINYIN_DICT.get(ord(character))
     if not readings:
         return character
-    return fold(str(_convert_style(readings.split(",")[0], style=Style.NORMAL, strict=False))) or character
+    return (
+        fold(str(_convert_style(readings.split(",")[0], style=Style.NORMAL, strict=False)))
+        or character
+    )
 
 
 def read_street(text: str) -> str | None:
