@@ -31,6 +31,7 @@ from cdp.storage.migrate import check_schema
 if TYPE_CHECKING:
     from cdp.ingest.imports.runner import ImportRunner
     from cdp.ingest.replay_store import Replayer
+    from cdp.privacy.runner import PrivacyRunner
     from cdp.segments.service import Segments
 
 _SCHEMA_IS_CHECKED_EVERY = 30.0
@@ -103,6 +104,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.accounts import routes as account_routes
     from cdp.analytics import routes as analytics_routes
     from cdp.identity import routes as identity_routes
+    from cdp.identity.suggestions import routes as suggestion_routes
     from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
     from cdp.ingest.live import routes as live_routes
@@ -140,7 +142,11 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
         partial(parse_profile_name, normalise=normalise),
         services.rules.forget,
     )
+    if services.suggestions is not None:
+        yield suggestion_routes.create_router(database, services.rules.get, services.suggestions)
     yield plan_routes.create_router(database, analytics.engine, services.plan.look)
+    if services.privacy is not None:
+        yield _make_privacy_routes(services, services.privacy)
     yield search_routes.create_router(database, normalise)
     yield profile_routes.create_router(database, normalise)
     yield account_routes.create_router(database, restore_slashes)
@@ -162,6 +168,18 @@ def _make_import_routes(services: Services, runner: ImportRunner) -> APIRouter:
     )
     return import_routes.create_router(
         services.database, imports, partial(receipts.encode, services.log.name)
+    )
+
+
+def _make_privacy_routes(services: Services, runner: PrivacyRunner) -> APIRouter:
+    from cdp.privacy import routes as privacy_routes
+    from cdp.privacy.archives_folder import Archives
+
+    return privacy_routes.create_router(
+        services.database,
+        services.rules.normalise,
+        Archives(services.settings.data_dir),
+        runner.wake,
     )
 
 

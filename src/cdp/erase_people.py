@@ -16,12 +16,15 @@ from cdp.identity.recompute import replay
 from cdp.identity.rules_store import ensure_salt, hold_rules, read_rules
 from cdp.model import Identifier
 from cdp.orders.orders_store import fold_again
+from cdp.privacy.erase_identity_store import hide_shadows
 from cdp.privacy.erase_store import Erased, erase_people
 from cdp.privacy.people_store import Person, find_person, list_names, merge_people
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
 from cdp.storage.tombstones_store import bury, ensure_privacy_salt, hash_identifier
 
+ERASED_UNTIL = "erased_until"
+"""Where the workspace says by which batch somebody was erased last."""
 _LAST_MOMENT = timedelta(microseconds=1)
 
 
@@ -55,7 +58,13 @@ def erase(
     if erased.neighbours:
         rules = read_rules(conn, country)
         replay(conn, rules, ensure_salt(conn), erased.neighbours, batch_id, changes, now)
+        hide_shadows(conn, batch_id)
     seq = close_batch(conn, batch_id, changes)
+    conn.execute(
+        """INSERT INTO workspace (name, value) VALUES (%s, to_jsonb(%s::bigint))
+           ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
+        (ERASED_UNTIL, seq),
+    )
     profile_ids = [one for who in people for one in (who.profile_id, *who.profile_ids)]
     return Outcome(erased, names, profile_ids, seq)
 

@@ -15,13 +15,21 @@ from cdp.ingest.refused_lines import (
     refuse_unknown_source,
     refuse_unprocessable,
 )
-from cdp.log.format import Kind, LoggedLine, RejectedLine, UnknownFormat, unpack_record
+from cdp.log.format import (
+    ERASED,
+    Kind,
+    LoggedLine,
+    RejectedLine,
+    UnknownFormat,
+    unpack_record,
+)
 from cdp.log.port import Record
 from cdp.model import Source
 from cdp.posted_record import Refusal
 from cdp.read_posted import Arrival, Identify, RecordReader
 from cdp.runtime.clock import parse_time
 
+_ERASED_LINE = RejectedLine("suppressed", "erased before it was worked off", b"")
 FindSource = Callable[[str], Source | None]
 
 
@@ -61,6 +69,8 @@ def read_batch(
                 batch.rejected.append(refuse_unprocessable(record, kind, line, skip_reason))
             elif kind == "rejected":
                 batch.rejected.append(read_rejected(record, line))
+            elif line.line == ERASED:
+                batch.rejected.append(refuse(record, line, _ERASED_LINE))
             elif source is None:
                 batch.rejected.append(refuse_unknown_source(record, kind, line))
             elif reader.reads(kind):

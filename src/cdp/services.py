@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from cdp.analytics.engine import Engine
     from cdp.analytics.feed import Feed
     from cdp.follow import Follower
+    from cdp.identity.suggestions.runner import SuggestionRunner
     from cdp.ingest.imports.runner import ImportRunner
     from cdp.ingest.live.tail import LiveTail
+    from cdp.privacy.runner import PrivacyRunner
     from cdp.segments.refresh import Refresher
 
 _log = get_logger(__name__)
@@ -81,6 +83,8 @@ class Services:
     analytics: Analytics | None = None
     imports: ImportRunner | None = None
     live: LiveTail | None = None
+    suggestions: SuggestionRunner | None = None
+    privacy: PrivacyRunner | None = None
     _open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
@@ -102,8 +106,14 @@ class Services:
         if self.imports is not None:
             self.imports.start()
             self._open.callback(self.imports.close)
+        if self.suggestions is not None:
+            self.suggestions.start()
+            self._open.callback(self.suggestions.close)
         if self.live is not None:
             self._open.callback(self.live.close)
+        if self.privacy is not None:
+            self.privacy.start()
+            self._open.callback(self.privacy.close)
 
     def end_streams(self) -> None:
         """Let answers end that would go on for ever, because the server stops. Does not block."""
@@ -142,6 +152,13 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
     if "api" in roles:
         services.imports = open_imports(services)
         services.live = make_live(services)
+        services.suggestions = make_suggestions(services)
+    if analytics is not None:
+        from cdp.privacy_desk import open_privacy
+
+        services.privacy = open_privacy(
+            settings, database, log.name, analytics.engine, analytics.refresher
+        )
     services.metrics.registry.register(PlanCollector(services.plan))
     if "ingest" in roles:
         services.metrics.watch_ingest(
@@ -210,6 +227,23 @@ def open_imports(services: Services) -> ImportRunner:
         Defaults(settings.timezone, settings.currency),
         log_name=services.log.name,
         retention=timedelta(days=settings.import_retention_days),
+    )
+
+
+def make_suggestions(services: Services) -> SuggestionRunner:
+    """Make what searches for people who may be one; without the extra it only says so."""
+    from cdp.identity.suggestions.runner import SuggestionRunner
+
+    settings = services.settings
+    hours = settings.suggest_every_hours
+    return SuggestionRunner(
+        services.database,
+        services.rules.normalise,
+        settings.data_dir / "suggestions",
+        memory=settings.suggest_memory,
+        threads=settings.duckdb_threads,
+        every=timedelta(hours=hours) if hours else None,
+        renews_when_read=settings.suggest_on_read,
     )
 
 

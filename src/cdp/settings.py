@@ -79,6 +79,14 @@ class Settings(BaseSettings):
         7, ge=0, description="Days that an imported file is kept after its import has ended."
     )
 
+    export_days: float = Field(7, gt=0, description="Days that an export of a person is kept.")
+
+    worker_processes: int = Field(
+        min(2, os.cpu_count() or 1),
+        ge=1,
+        le=64,
+        description="Worker processes that `cdp up` starts: two where there are two processors.",
+    )
     worker_batch_events: int = Field(4000, ge=1)
     worker_poll_seconds: float = Field(0.25, gt=0)
 
@@ -88,6 +96,16 @@ class Settings(BaseSettings):
     query_max_rows: int = Field(100_000, ge=1)
     segment_time_seconds: float = Field(
         15, gt=0, description="How often segments are looked at when only time passes."
+    )
+
+    suggest_memory: str = Field(
+        "1GB", description="For a search for people who may be one; needs the extra `suggest`."
+    )
+    suggest_every_hours: float = Field(
+        0, ge=0, description="How often people who may be one are searched for; 0: when asked."
+    )
+    suggest_on_read: bool = Field(
+        True, description="Whether looking at suggestions renews them when people have changed."
     )
 
     default_country: str = Field("CN", description="For phone numbers without a country code.")
@@ -123,7 +141,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value.upper()!r} is not an ISO 4217 currency, such as CNY")
         return value.upper()
 
-    @field_validator("duckdb_memory")
+    @field_validator("duckdb_memory", "suggest_memory")
     @classmethod
     def _is_memory(cls, value: str) -> str:
         if not _MEMORY.fullmatch(value.strip()):

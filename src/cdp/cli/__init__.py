@@ -17,6 +17,7 @@ from cdp.cli import (
     identity_commands,
     import_commands,
     plan_commands,
+    privacy_commands,
     profile_commands,
     rebuild_commands,
     rejected_commands,
@@ -68,6 +69,7 @@ app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(account_commands.app, name="account")
 app.add_typer(identity_commands.app, name="identity")
+app.add_typer(privacy_commands.app, name="privacy")
 app.add_typer(segment_commands.app, name="segment")
 app.add_typer(tag_commands.app, name="tag")
 app.add_typer(rebuild_commands.app, name="rebuild")

@@ -18,8 +18,8 @@ def make_profile_id(
     """Return ``prf_`` and 26 characters of Crockford's base 32 (130 bits).
 
     A keyed BLAKE2b (RFC 7693) over the identifier: nobody without the workspace's salt can tell
-    from an id whose it is. ``generation`` counts how often the identifier was erased: whoever returns
-    is somebody else.
+    from an id whose it is. ``generation`` counts how often the identifier was erased: whoever
+    returns is somebody else.
     """
     text = f"{type_name}\0{value}\0{variant}".encode()
     if generation:

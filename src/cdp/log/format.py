@@ -24,6 +24,8 @@ import msgspec
 from cdp.log.port import NewRecord, Record
 
 FORMAT = "1"
+ERASED = b'{"type":"erased"}'
+"""What stands in place of a line that was erased for privacy."""
 Kind = Literal["events", "orders", "accounts", "privacy", "rejected"]
 KINDS: frozenset[str] = frozenset(Kind.__args__)  # type: ignore[attr-defined]
 

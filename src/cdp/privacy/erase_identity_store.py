@@ -94,30 +94,20 @@ def erase_nodes(
                 WHERE node_id = %s""",
             (SHADOW, _make_nameless_id(), node_id),
         )
-    profiles, shadows_of = 0, set(shadows)
+    profiles = 0
     for person in people:
         # A shared device's own profile is only emptied: the device goes on.
-        if not person.nodes:
-            continue
-        profiles += 1
-        if not shadows_of.isdisjoint(person.nodes):
-            _unname(conn, person)
-            continue
-        conn.execute("DELETE FROM node_profiles WHERE profile_no = %s", (person.profile_no,))
-        conn.execute("DELETE FROM profiles WHERE profile_no = %s", (person.profile_no,))
-    conn.execute(
-        "DELETE FROM node_profiles WHERE node_id = ANY(%s)", (sorted(set(nodes) - set(shadows)),)
-    )
+        if person.nodes:
+            profiles += 1
+            conn.execute("DELETE FROM node_profiles WHERE profile_no = %s", (person.profile_no,))
+            conn.execute("DELETE FROM profiles WHERE profile_no = %s", (person.profile_no,))
+            # A device that was theirs first may have named them: it gets a name nobody was told.
+            conn.execute(
+                "UPDATE nodes SET profile_id = %s WHERE node_id = %s",
+                (_make_nameless_id(), person.profile_no),
+            )
+    conn.execute("DELETE FROM node_profiles WHERE node_id = ANY(%s)", (sorted(nodes),))
     return identifiers + len(shadows), profiles
-
-
-def _unname(conn: Driver, person: Person) -> None:
-    """Give the shadow's profile, and the node that names it, an id that nobody was ever told."""
-    new_id = _make_nameless_id()
-    conn.execute("UPDATE nodes SET profile_id = %s WHERE node_id = %s", (new_id, person.profile_no))
-    conn.execute(
-        "UPDATE profiles SET profile_id = %s WHERE profile_no = %s", (new_id, person.profile_no)
-    )
 
 
 def _make_nameless_id() -> str:
@@ -133,6 +123,18 @@ def erase_history(conn: Driver, people: Sequence[Person]) -> int:
                OR details ->> 'into' = ANY(%(ids)s)""",
         {"ids": ids},
     ).rowcount
+
+
+def hide_shadows(conn: Driver, batch_id: int) -> None:
+    """Let no history tell that shadows came to be."""
+    conn.execute(
+        """DELETE FROM profile_changes c
+            USING profiles p
+             JOIN node_profiles m ON m.profile_no = p.profile_no
+             JOIN nodes n ON n.node_id = m.node_id
+            WHERE c.batch_id = %s AND c.profile_id = p.profile_id AND n.variant = %s""",
+        (batch_id, SHADOW),
+    )
 
 
 def list_existing(conn: Driver, node_ids: Collection[int]) -> list[int]:

@@ -26,6 +26,8 @@ class Erased:
 
     counts: Counter[str] = field(default_factory=Counter)
     """Rows by table."""
+    partitions: list[str] = field(default_factory=list)
+    """Parts of the timeline that held some of it."""
     messages: list[str] = field(default_factory=list)
     """Ids of their messages."""
     neighbours: list[int] = field(default_factory=list)
@@ -74,11 +76,12 @@ def _erase_facts(
         f"""DELETE FROM events t
              WHERE node_id = ANY(%(any)s::bigint[])
                AND ({_THEIRS} OR {_IN_SLICE.format(at="at")})
-            RETURNING message_id""",
+            RETURNING message_id, tableoid::regclass::text""",
         {**parameters, "any": any_node},
     ).fetchall()
     erased.counts["events"] += len(told)
     erased.messages += [row[0] for row in told[:MOST_MESSAGES]]
+    erased.partitions = sorted({row[1] for row in told})
     for table in ("traits", "consents", "account_members", "manual_tag_values"):
         done = conn.execute(
             f"""DELETE FROM {table} t

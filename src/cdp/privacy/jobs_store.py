@@ -17,6 +17,8 @@ from cdp.storage.tombstones_store import hash_identifier
 Kind = Literal["delete", "export", "suppress", "unsuppress"]
 KINDS: tuple[Kind, ...] = ("delete", "export", "suppress", "unsuppress")
 FIRST_STEP = "erase"
+PARTS = "parts"
+"""Where a receipt names the parts of tables; nobody is shown them."""
 _COLUMNS = """job_id, kind, reason, actor, status, step, identifiers, seq, receipt, waiting,
               requested_at, started_at, finished_at, archive_removed_at"""
 
@@ -172,6 +174,18 @@ def add_to_receipt(conn: Driver, job_id: str, counts: Mapping[str, int], at: str
     conn.execute("UPDATE privacy_jobs SET receipt = %s WHERE job_id = %s", (Jsonb(receipt), job_id))
 
 
+def add_parts(conn: Driver, job_id: str, parts: Iterable[str]) -> None:
+    """Remember which parts of large tables something was removed from."""
+    conn.execute(
+        """UPDATE privacy_jobs SET receipt = jsonb_set(receipt, ARRAY[%(key)s], (
+                  SELECT coalesce(jsonb_agg(DISTINCT p), '[]')
+                    FROM (SELECT jsonb_array_elements_text(coalesce(receipt -> %(key)s, '[]')) AS p
+                          UNION SELECT unnest(%(parts)s::text[])) AS t))
+            WHERE job_id = %(job)s""",
+        {"key": PARTS, "parts": sorted(parts), "job": job_id},
+    )
+
+
 def say_in_receipt(conn: Driver, job_id: str, said: Mapping[str, Any]) -> None:
     """Put members into the receipt of a job."""
     conn.execute(
@@ -227,3 +241,37 @@ def hash_requests(conn: Driver, job_id: str, salt: bytes) -> None:
             WHERE r.request_id = t.request_id""",
         ([row[0] for row in rows], hashes),
     )
+
+
+def forget_reason(conn: Driver, job_id: str) -> None:
+    """Drop the reason of a job: it names the person."""
+    conn.execute("UPDATE privacy_jobs SET reason = 'erased' WHERE job_id = %s", (job_id,))
+    conn.execute("UPDATE privacy_requests SET reason = 'erased' WHERE job_id = %s", (job_id,))
+
+
+def list_exports_of(conn: Driver, hashes: Sequence[str]) -> list[str]:
+    """Return the exports that hold somebody of whom ``hashes`` (hexadecimal) are known."""
+    rows = conn.execute(
+        """SELECT job_id FROM privacy_jobs
+            WHERE kind = 'export' AND archive_removed_at IS NULL
+              AND (receipt -> 'held' ?| %s::text[]
+                   OR EXISTS (SELECT FROM privacy_requests r WHERE r.job_id = privacy_jobs.job_id
+                                 AND r.identifier_value = ANY(%s)))""",
+        (list(hashes), [f"hash:{one}" for one in hashes]),
+    )
+    return [row[0] for row in rows]
+
+
+def list_exports_before(conn: Driver, before: datetime) -> list[str]:
+    """Return the exports that were finished before ``before`` and are still there."""
+    rows = conn.execute(
+        """SELECT job_id FROM privacy_jobs
+            WHERE kind = 'export' AND archive_removed_at IS NULL AND finished_at < %s""",
+        (before,),
+    )
+    return [row[0] for row in rows]
+
+
+def note_archive_removed(conn: Driver, job_id: str, at: datetime) -> None:
+    """Say that the archive of an export is gone."""
+    conn.execute("UPDATE privacy_jobs SET archive_removed_at = %s WHERE job_id = %s", (at, job_id))

@@ -36,6 +36,7 @@ jit = off                             # short statements: compiling costs more t
 max_parallel_workers_per_gather = 0   # two cores are shared with ingest, worker and DuckDB
 # Durability stays as Postgres ships it: fsync, full_page_writes and synchronous_commit are on.
 wal_compression = on
+wal_recycle = off                     # a recycled segment keeps its old content, of anybody
 max_wal_size = 2GB                    # fewer, longer checkpoints under load
 checkpoint_timeout = 10min
 checkpoint_completion_target = 0.9

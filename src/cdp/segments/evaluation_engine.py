@@ -76,7 +76,9 @@ _SCOPE_PROFILES = "CREATE OR REPLACE TEMP TABLE scope AS SELECT profile_no FROM 
 # Why a profile's answer changed: it vanished (its naming node lives on in another profile, or was
 # erased); a new definition; something about the profile; else what the whole evaluation is for.
 _CAUSE = """
-CASE WHEN {gone} AND EXISTS (FROM core.nodes n WHERE n.node_id = c.profile_no) THEN 'merge'
+CASE WHEN {gone} AND EXISTS (
+          FROM core.node_profiles m JOIN core.profiles heir ON heir.profile_no = m.profile_no
+         WHERE m.node_id = c.profile_no AND m.since = '-infinity') THEN 'merge'
      WHEN {gone} THEN 'privacy'
      WHEN $cause = 'definition' THEN 'definition'
      ELSE coalesce(s.cause, $cause) END

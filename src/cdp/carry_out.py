@@ -1,0 +1,269 @@
+"""★ What privacy was asked, carried out step by step; every step is written down before the next.
+
+    delete:  erase ─► sweep ─► scrub ─► done
+             people    copies   bytes
+                       that know
+                       no people
+
+A deletion is visible to everybody when ``erase`` has committed. ``sweep`` and ``scrub`` serve all
+deletions that are so far at once. Killed anywhere, the next process goes on with the same step:
+each may be done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from cdp.erase_people import erase
+from cdp.identity.rules_store import hold_rules
+from cdp.model import Identifier
+from cdp.privacy import jobs_store as jobs
+from cdp.privacy import scrub_store as scrub
+from cdp.privacy.archives_folder import Archives
+from cdp.privacy.copies_store import remove_copies
+from cdp.privacy.import_files import remove_ended
+from cdp.privacy.jobs_store import Job
+from cdp.privacy.log_copies import blank_log
+from cdp.privacy.people_store import find_person, list_names
+from cdp.privacy.traces_store import drop_traces, keep_traces, read_traces
+from cdp.runtime.clock import format_time
+from cdp.runtime.clock import now as clock_now
+from cdp.runtime.logs import get_logger
+from cdp.settings import Settings
+from cdp.storage.database import Database, Driver, driver
+from cdp.storage.tombstones_store import ensure_privacy_salt, hash_identifier, let_speak, silence
+
+_log = get_logger(__name__)
+
+ERASE, SWEEP, AGAIN, SCRUB = "erase", "sweep", "sweep_again", "scrub"
+_AT_A_TIME = 50
+"""Identifiers in one transaction: others wait for it."""
+_FOLLOW_SECONDS = 2.0
+_TABLE_OF = {"identifiers": "nodes"}
+
+
+class Analytics(Protocol):
+    """What follows Postgres into DuckDB."""
+
+    def has_followed(self, seq: int, seconds: float) -> bool:
+        """Wait until a batch is in DuckDB, in segments and in tags; return whether it is."""
+        ...
+
+    def forget(self, seq: int) -> bool:
+        """Let nothing that was erased up to ``seq`` be in the file; return whether it is so."""
+        ...
+
+
+@dataclass(slots=True)
+class Desk:
+    """Carries out what is open. Used by one thread of one process at a time."""
+
+    database: Database
+    settings: Settings
+    log_name: str
+    analytics: Analytics
+    archives: Archives
+    remove_import: Callable[[str], None]
+    export: Callable[[str, Sequence[Identifier]], dict[str, Any]]
+    """Writes a job's archive; returns what it holds."""
+    now: Callable[[], datetime] = clock_now
+
+    def work(self) -> bool:
+        """Do the next steps; return whether there is more to do at once."""
+        with self.database.transaction() as connection:
+            jobs.adopt_requests(driver(connection))
+            found = jobs.list_open(driver(connection))
+        for job in found:
+            if job.step == ERASE:
+                self._begin(job)
+        with self.database.transaction() as connection:
+            found = jobs.list_open(driver(connection))
+        swept = self.sweep([job for job in found if job.step in (SWEEP, AGAIN)])
+        scrubbed = self.scrub([job for job in found if job.step == SCRUB])
+        return swept or scrubbed
+
+    # ── People ──────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, job: Job) -> None:
+        match job.kind:
+            case "delete":
+                while self._erase_some(job):
+                    pass
+            case "export":
+                self._export(job)
+            case _:
+                self._silence(job)
+
+    def _erase_some(self, job: Job) -> bool:
+        with self.database.transaction() as connection:
+            tx = driver(connection)
+            asked = jobs.list_queued(tx, job.job_id, limit=_AT_A_TIME)
+            moment = self.now()
+            if not asked:
+                jobs.move_on(tx, job.job_id, SWEEP, started_at=moment)
+                return False
+            outcome = erase(
+                tx,
+                [name for _, name in asked],
+                country=self.settings.default_country,
+                currency=self.settings.currency,
+                now=moment,
+            )
+            keep_traces(tx, job.job_id, outcome.names, outcome.erased.messages, outcome.profile_ids)
+            jobs.add_to_receipt(tx, job.job_id, outcome.erased.counts, format_time(moment))
+            jobs.add_parts(tx, job.job_id, outcome.erased.partitions)
+            jobs.mark_requests(tx, [request for request, _ in asked], "erased")
+            jobs.move_on(tx, job.job_id, ERASE, seq=outcome.seq, started_at=moment)
+            return True
+
+    def _silence(self, job: Job) -> None:
+        with self.database.transaction() as connection:
+            tx = driver(connection)
+            hold_rules(tx)
+            salt = ensure_privacy_salt(tx)
+            names: list[Identifier] = []
+            for _, asked in jobs.list_queued(tx, job.job_id, limit=job.identifiers):
+                names += list_names(asked, find_person(tx, asked))
+            hashes = [hash_identifier(salt, name) for name in names]
+            changed = (
+                silence(tx, hashes, job.job_id) if job.kind == "suppress" else let_speak(tx, hashes)
+            )
+            jobs.say_in_receipt(tx, job.job_id, {"identifiers": changed})
+            self._close(tx, job)
+
+    def _export(self, job: Job) -> None:
+        with self.database.transaction() as connection:
+            asked = jobs.list_queued(driver(connection), job.job_id, limit=job.identifiers)
+        held = self.export(job.job_id, [name for _, name in asked])
+        with self.database.transaction() as connection:
+            tx = driver(connection)
+            jobs.say_in_receipt(tx, job.job_id, held)
+            self._close(tx, job)
+
+    def _close(self, tx: Driver, job: Job) -> None:
+        jobs.hash_requests(tx, job.job_id, ensure_privacy_salt(tx))
+        jobs.finish(tx, job.job_id, self.now())
+
+    # ── Copies ──────────────────────────────────────────────────────────────────────────────────
+
+    def sweep(self, found: Sequence[Job]) -> bool:
+        """Remove copies that know no people; return whether any job is a step further."""
+        newest = max((job.seq or 0 for job in found), default=0)
+        ids = [job.job_id for job in found]
+        if not found or not self._wait_for_followers(ids, newest):
+            return False
+        with self.database.transaction() as connection:
+            kept = read_traces(driver(connection), ids)
+        is_again = all(job.step == AGAIN for job in found)
+        files, running = remove_ended(self.database, self.remove_import)
+        if is_again and running:
+            return False
+        traces = kept.traces()
+        parts: set[str] = set()
+        counts = {"import_files": files, "exports": self._remove_archives(kept.names)}
+        if traces.are_any:
+            counts |= remove_copies(self.database, traces, kept.profile_ids)
+            if self.log_name == "postgres":
+                counts["log"], parts = blank_log(self.database, traces)
+        moment = format_time(self.now())
+        with self.database.transaction() as connection:
+            tx = driver(connection)
+            salt = ensure_privacy_salt(tx)
+            for job in found:
+                jobs.add_to_receipt(tx, job.job_id, counts, moment)
+                jobs.add_parts(tx, job.job_id, parts)
+                if running:
+                    jobs.move_on(tx, job.job_id, AGAIN, started_at=None)
+                    continue
+                if traces.are_in(job.reason.encode()):
+                    jobs.forget_reason(tx, job.job_id)
+                drop_traces(tx, job.job_id)
+                jobs.hash_requests(tx, job.job_id, salt)
+                jobs.move_on(tx, job.job_id, SCRUB, started_at=None)
+            if running:
+                jobs.say_waiting(tx, ids, "an import that still runs; then copies are looked for")
+        return True
+
+    def _wait_for_followers(self, ids: Sequence[str], seq: int) -> bool:
+        has_followed = self.analytics.has_followed(seq, _FOLLOW_SECONDS)
+        with self.database.transaction() as connection:
+            waiting = None if has_followed else "analytics, segments and tags to follow"
+            jobs.say_waiting(driver(connection), ids, waiting)
+        return has_followed
+
+    def _remove_archives(self, names: Iterable[Identifier]) -> int:
+        with self.database.transaction() as connection:
+            tx = driver(connection)
+            salt = ensure_privacy_salt(tx)
+            hashes = [hash_identifier(salt, name).hex() for name in names]
+            removed = 0
+            for job_id in jobs.list_exports_of(tx, hashes):
+                removed += self.archives.remove(job_id)
+                jobs.note_archive_removed(tx, job_id, self.now())
+            return removed
+
+    def remove_old_archives(self) -> None:
+        """Remove the exports whose time is over."""
+        before = self.now() - timedelta(days=self.settings.export_days)
+        with self.database.transaction() as connection:
+            tx = driver(connection)
+            for job_id in jobs.list_exports_before(tx, before):
+                self.archives.remove(job_id)
+                jobs.note_archive_removed(tx, job_id, self.now())
+
+    # ── Bytes ───────────────────────────────────────────────────────────────────────────────────
+
+    def scrub(self, found: Sequence[Job]) -> bool:
+        """Let what was removed be nowhere on the disk; return whether the jobs are done."""
+        if not found:
+            return False
+        seq = max(job.seq or 0 for job in found)
+        ids = [job.job_id for job in found]
+        if not self.analytics.forget(seq):
+            with self.database.transaction() as connection:
+                jobs.say_waiting(driver(connection), ids, "a long query to end")
+            return False
+        touched = {"privacy_traces", "privacy_requests"}
+        for job in found:
+            removed = job.receipt.get("removed", {})
+            touched |= {_TABLE_OF.get(store, store) for store in removed if removed[store]["count"]}
+            touched |= set(job.receipt.get(jobs.PARTS, ()))
+        try:
+            said = self._scrub_postgres(touched)
+        except scrub.Busy:
+            with self.database.transaction() as connection:
+                jobs.say_waiting(driver(connection), ids, "a table that is in use")
+            return False
+        moment = self.now()
+        said |= {"analytics": {"state": "written anew", "at": format_time(moment)}}
+        if self.log_name != "postgres":
+            said["log"] = {"state": "kafka: gone after the topic's own retention"}
+        with self.database.transaction() as connection:
+            tx = driver(connection)
+            for job in found:
+                jobs.say_in_receipt(tx, job.job_id, {"disk": said})
+                jobs.finish(tx, job.job_id, moment)
+        _log.info("privacy_deletions_done", jobs=len(found))
+        return True
+
+    def _scrub_postgres(self, touched: Iterable[str]) -> dict[str, Any]:
+        with scrub.open_scrubber(self.database.libpq_url) as conn:
+            tables = scrub.rewrite_tables(conn, touched)
+            knows_nothing = scrub.forget_statistics(conn)
+            said: dict[str, Any] = {
+                "postgres": {"tables_written_anew": tables, "at": format_time(self.now())},
+                "statistics": {"state": "counted anew" if knows_nothing else "server's own pace"},
+            }
+            if scrub.is_within(conn, self.settings.data_dir):
+                segments = scrub.drop_old_wal(conn)
+                said["write_ahead_log"] = {
+                    "state": "removed", "segments": segments, "at": format_time(self.now()),
+                }  # fmt: skip
+            else:
+                said["write_ahead_log"] = {
+                    "state": "your server's: gone after its own retention, as are its backups"
+                }
+        return said

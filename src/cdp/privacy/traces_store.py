@@ -1,0 +1,64 @@
+"""What running deletions look for, kept in Postgres until their sweep is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cdp.model import Identifier
+from cdp.privacy.traces import Traces
+from cdp.storage.database import Driver
+
+
+@dataclass(slots=True)
+class Kept:
+    """What some deletions look for."""
+
+    names: list[Identifier] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    profile_ids: list[str] = field(default_factory=list)
+
+    def traces(self) -> Traces:
+        """Return what recognises these people in bytes."""
+        return Traces(self.names, self.messages)
+
+
+def keep_traces(
+    conn: Driver,
+    job_id: str,
+    names: Iterable[Identifier],
+    messages: Iterable[str],
+    profile_ids: Iterable[str],
+) -> None:
+    """Remember what a deletion has to look for, in the transaction that erases the people."""
+    rows = [
+        *(("identifier", name.type, name.value) for name in names),
+        *(("message", "", message) for message in messages),
+        *(("profile", "", profile_id) for profile_id in profile_ids),
+    ]
+    conn.execute(
+        """INSERT INTO privacy_traces (job_id, kind, type, value)
+           SELECT %s, t.* FROM unnest(%s::text[], %s::text[], %s::text[]) AS t""",
+        (job_id, [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]),
+    )
+
+
+def read_traces(conn: Driver, job_ids: Sequence[str]) -> Kept:
+    """Return what some deletions have to look for."""
+    kept = Kept()
+    for kind, type_name, value in conn.execute(
+        "SELECT DISTINCT kind, type, value FROM privacy_traces WHERE job_id = ANY(%s)",
+        (list(job_ids),),
+    ):
+        if kind == "identifier":
+            kept.names.append(Identifier(type_name, value))
+        elif kind == "message":
+            kept.messages.append(value)
+        else:
+            kept.profile_ids.append(value)
+    return kept
+
+
+def drop_traces(conn: Driver, job_id: str) -> None:
+    """Forget what a deletion looked for."""
+    conn.execute("DELETE FROM privacy_traces WHERE job_id = %s", (job_id,))

@@ -1,0 +1,66 @@
+"""What carries out privacy in a process of the role api, made of its services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdp.analytics.engine import Engine
+from cdp.analytics.forget import Forgetting
+from cdp.carry_out import Desk
+from cdp.erase_people import ERASED_UNTIL
+from cdp.export_people import export_people
+from cdp.ingest.imports.uploads_folder import Uploads
+from cdp.privacy.archives_folder import Archives
+from cdp.privacy.runner import PrivacyRunner
+from cdp.runtime.clock import now
+from cdp.segments.refresh import Refresher
+from cdp.settings import Settings
+from cdp.storage.database import Database, driver
+
+
+@dataclass(slots=True)
+class Followers:
+    """DuckDB, segments and tags of this process."""
+
+    engine: Engine
+    refresher: Refresher
+    forgetting: Forgetting
+
+    def has_followed(self, seq: int, seconds: float) -> bool:
+        """Wait until batch ``seq`` is in DuckDB, segments and tags; return whether it is."""
+        return self.refresher.wait_for(seq, seconds) and self.engine.applied_seq() >= seq
+
+    def forget(self, seq: int) -> bool:
+        """Let nothing that was erased up to ``seq`` be in the file; return whether it is so."""
+        return self.has_followed(seq, 0) and self.forgetting.forget(seq)
+
+
+def open_privacy(
+    settings: Settings, database: Database, log_name: str, engine: Engine, refresher: Refresher
+) -> PrivacyRunner:
+    """Make what carries out privacy; nothing runs yet."""
+    followers = Followers(engine, refresher, Forgetting(engine))
+    archives = Archives(settings.data_dir)
+    desk = Desk(
+        database,
+        settings,
+        log_name,
+        followers,
+        archives,
+        Uploads(settings.data_dir, max_bytes=settings.max_import_bytes).remove,
+        lambda job_id, asked: export_people(database, archives, job_id, asked, now()),
+    )
+
+    def look() -> None:
+        """Forget in this process what another one erased; drop old exports."""
+        with database.transaction() as connection:
+            row = (
+                driver(connection)
+                .execute("SELECT value FROM workspace WHERE name = %s", (ERASED_UNTIL,))
+                .fetchone()
+            )
+        if row is not None:
+            followers.forget(int(row[0]))
+        desk.remove_old_archives()
+
+    return PrivacyRunner(database.libpq_url, desk.work, look)
