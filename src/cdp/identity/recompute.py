@@ -30,6 +30,7 @@ from cdp.identity.partition_store import lock_profiles, write_diff, write_refusa
 from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting
+from cdp.identity.split_store import find_home, find_parts, move_links
 from cdp.model import Identifier
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
@@ -96,6 +97,7 @@ def recompute(
     if stored.component_of:
         work.relabel()
         work.replay()
+        work.split()
         work.write(batch_id, changes, now)
     return work.done
 
@@ -157,6 +159,8 @@ class _Recomputation:
     affected: set[int] = field(default_factory=set)
     """Components in which something is new."""
     resolutions: dict[int, Resolution] = field(default_factory=dict)
+    homes: dict[int, int] = field(default_factory=dict)
+    """The components of links that leave the one that they were in."""
     done: Recomputed = field(default_factory=Recomputed)
 
     def add_fresh(self) -> None:
@@ -256,6 +260,31 @@ class _Recomputation:
             if key.shared
         }
 
+    def split(self) -> None:
+        """Part the components that an identifier held together which is found to be hot."""
+        members: dict[int, list[int]] = {}
+        for node_id, label in self.labels.items():
+            members.setdefault(label, []).append(node_id)
+        for label, resolution in self.resolutions.items():
+            if resolution.hot.isdisjoint(members.get(label, ())):
+                continue
+            links = [
+                link
+                for link in self.stored.links.values()
+                if self._find_home(link.node_ids) == label
+            ]
+            shared = self.stored.shared_nodes
+            parts = find_parts(members[label], links, resolution.hot, shared)
+            for node_id, part in parts.items():
+                self.done.labels[node_id] = part
+            if parts:
+                homes = {link.link_id: find_home(link, parts, resolution.hot) for link in links}
+                self.homes.update((one, home) for one, home in homes.items() if home != label)
+        before = self.stored.component_of
+        self.done.labels = {n: new for n, new in self.done.labels.items() if new != before[n]}
+        if self.homes:
+            move_links(self.conn, self.homes)
+
     def _settle_sessions(self) -> dict[int, Resolution]:
         news, links = self.news, self.stored.links
         moments = {
@@ -288,7 +317,10 @@ class _Recomputation:
             inside = [n for n in members.get(label, ()) if n in stored.nodes]
             wanted.update(number_profiles(resolution, stored.shared_nodes, inside))
             joined_at.update(number_joins(resolution, stored.shared_nodes))
-            refusals.update((refusal, label) for refusal in resolution.refusals)
+            refusals.update(
+                (refusal, self.homes.get(refusal.link_id, label))
+                for refusal in resolution.refusals
+            )
         self._write_refusals(refusals)
         self._quarantine()
         diff = compare(wanted, joined_at, stored.spans, stored.profiles, stored.profile_ids)
@@ -304,7 +336,8 @@ class _Recomputation:
 
     def _write_refusals(self, wanted: Mapping[Refusal, int]) -> None:
         before = self.stored.component_of
-        final = {before[node_id]: label for node_id, label in self.labels.items()}
+        # The component that a new node was written with was a guess, and may be somebody's.
+        final = {before[n]: label for n, label in self.labels.items() if n not in self.news.fresh}
         stored = {
             refusal: row
             for refusal, row in self.stored.refusals.items()
