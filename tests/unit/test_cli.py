@@ -17,7 +17,7 @@ from cdp.cli.doctor import hide_secret
 from cdp.cli.output import print_rows, read_document
 from cdp.cli.segment_commands import read_changes
 from cdp.cli.serve import read_roles
-from cdp.cli.up import describe_run, name_command
+from cdp.cli.up import describe_run, name_command, name_workers
 from cdp.errors import SetupError
 from cdp.preflight import describe_url, listen
 from cdp.runtime.credentials import Credentials, write_credentials
@@ -248,3 +248,8 @@ def test_the_address_shown_is_one_that_can_be_called() -> None:
         assert describe_url(everywhere, listener) == f"http://127.0.0.1:{port}"
         public = Settings(public_url="https://cdp.example.com/")  # type: ignore[call-arg]
         assert describe_url(public, listener) == "https://cdp.example.com"
+
+
+def test_each_worker_of_a_run_has_a_name_of_its_own_and_the_first_is_just_worker() -> None:
+    assert name_workers(1) == ["worker"]
+    assert name_workers(3) == ["worker", "worker-2", "worker-3"]

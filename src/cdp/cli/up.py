@@ -95,7 +95,10 @@ def _supervise(
             environment,
             inherited=(handle,),
         ),
-        Child("worker", [*program, "worker", *parent], environment),
+        *(
+            Child(name, [*program, "worker", *parent], environment)
+            for name in name_workers(settings.worker_processes)
+        ),
     ]
     supervisor = Supervisor(run, children, postgres=postgres, prefix=as_text)
     local = _local_url(listener)
@@ -109,6 +112,11 @@ def _supervise(
         # Closed first, so that callers are refused rather than kept waiting for nobody.
         listener.close()
         supervisor.end()
+
+
+def name_workers(count: int) -> list[str]:
+    """Return the names of ``count`` worker processes: worker, worker-2, …"""
+    return ["worker", *(f"worker-{number}" for number in range(2, count + 1))]
 
 
 def _child_environment(settings: Settings, run: RunFolder, log_format: str) -> dict[str, str]:
