@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from cdp.batch import Batch
 from cdp.housekeeping import drop_old_days, drop_old_refusals, keep_ledger_small
 from cdp.identity.apply_rules_store import apply_next
+from cdp.identity.fill_forms_store import fill_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
 from cdp.identity.rules_store import read_rules
@@ -298,8 +299,15 @@ def _follow_rules(database: Database, identity: IdentityStore, stop: threading.E
                 identity.look_for_rules(driver(connection))
             while not stop.is_set() and _apply_rules(database, identity.rules.country):
                 pass
+            while not stop.is_set() and _fill_forms(database, identity.rules.country):
+                pass
 
 
 def _apply_rules(database: Database, country: str) -> bool:
     with database.transaction() as connection:
         return apply_next(driver(connection), country, now())
+
+
+def _fill_forms(database: Database, country: str) -> bool:
+    with database.transaction() as connection:
+        return fill_next(driver(connection), country, now())

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cdp.access.audit_store import record
 from cdp.errors import Conflict, NotFound, Unprocessable
 from cdp.identity.check_rules import Mistake, find_mistake, put_into_words
+from cdp.identity.forms_store import restart_filling
 from cdp.identity.rules import Rules, default_rules, parse_rules
 from cdp.identity.rules_store import hold_rules, read_rules, write_rules
 from cdp.runtime.error_answers import make_pointer
@@ -103,6 +104,7 @@ def _replace(
         return current
     rules = rules.model_copy(update={"version": current.version + 1})
     write_rules(conn, rules, actor=actor)
+    restart_filling(conn)
     details = None if back_to is None else {"back_to": back_to}
     record(conn, actor, "identity_rules_changed", str(rules.version), details)
     return rules

@@ -18,11 +18,12 @@ Reason = Literal[
     "parted_by_hand",
 ]
 
-LinkKind = Literal["seen", "merge", "exception", "parted", "detached"]
+LinkKind = Literal["seen", "merge", "exception", "parted", "detached", "twin"]
 """What a link fact says: *seen* together by an event; by hand that the people of its nodes are one
 
 (*merge*), even if a unique type then has two values (*exception*); that no two of its nodes are
-one person (*parted*); that its first node is not the person of any other (*detached*).
+one person (*parted*); that its first node is not the person of any other (*detached*). *twin*: by
+what they are, its two nodes are spellings of one identifier.
 """
 
 
@@ -90,7 +91,7 @@ class Refusal(NamedTuple):
     at: datetime
 
 
-JoinRule = Literal["seen_together", "moved", "by_hand"]
+JoinRule = Literal["seen_together", "moved", "by_hand", "hashed_twin", "scoped_twin"]
 
 
 class Join(NamedTuple):

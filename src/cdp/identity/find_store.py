@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from cdp.identity.forms_store import find_spelling
 from cdp.model import Identifier
 from cdp.storage.database import Driver
 
@@ -61,6 +62,8 @@ def find_profile(conn: Driver, asked: Identifier) -> FoundProfile | None:
         row = conn.execute(_FIND_BY_ID, (asked.value,)).fetchone()
     else:
         row = conn.execute(_FIND_BY_IDENTIFIER, tuple(asked)).fetchone()
+        if row is None and (spelt := find_spelling(conn, asked)):
+            row = conn.execute(_FIND_BY_IDENTIFIER, tuple(spelt)).fetchone()
     if row is None:
         return None
     nodes = conn.execute(
@@ -75,7 +78,10 @@ def find_named_node(conn: Driver, asked: Identifier) -> int | None:
     row = conn.execute(
         "SELECT node_id FROM nodes WHERE type = %s AND value = %s AND variant = ''", tuple(asked)
     ).fetchone()
-    return None if row is None else int(row[0])
+    if row is not None:
+        return int(row[0])
+    spelt = find_spelling(conn, asked)
+    return None if spelt is None else find_named_node(conn, spelt)
 
 
 def list_identifiers(conn: Driver, profile_no: int) -> list[ProfileIdentifier]:

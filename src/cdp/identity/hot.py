@@ -24,6 +24,8 @@ def count_people(
     """Return how many people each node was seen with: of one type, the most different values."""
     seen: dict[int, dict[str, set[int]]] = {}
     for link in links:
+        if link.kind == "twin":
+            continue
         present = [by_id[node_id] for node_id in link.node_ids if node_id in by_id]
         for node in present:
             for other in present:

@@ -22,6 +22,7 @@ from cdp.identity.components_store import group_nodes, read_components
 from cdp.identity.device_sessions import are_sessions_kept
 from cdp.identity.device_sessions_store import find_shared
 from cdp.identity.facts import LinkFact
+from cdp.identity.forms_store import Pair, add_forms, are_forms_kept, begin_forms
 from cdp.identity.known import Known
 from cdp.identity.links_store import read_links
 from cdp.identity.nodes_store import (
@@ -50,6 +51,7 @@ from cdp.identity.sightings import (
     sum_links,
     sum_up,
 )
+from cdp.identity.twins import is_variant
 from cdp.model import Identifier, Observation
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
@@ -75,6 +77,7 @@ class IdentityStore:
         self._salt = salt
         self._component_cap = component_cap
         self._known = Known()
+        self._keeps_forms = False
         self.tombstones = Tombstones()
         """As of the last ``has_tombstones``."""
 
@@ -125,10 +128,11 @@ class IdentityStore:
 
     def _adopt_rules(self, conn: Driver, generation: int) -> None:
         if generation > self._generation:
-            rules = read_rules(conn, self.rules.country)
+            rules, keeps_forms = read_rules(conn, self.rules.country), are_forms_kept(conn)
             with self._rules_lock:
                 if generation > self._generation:
                     self.rules, self._generation = rules, generation
+                    self._keeps_forms = keeps_forms
 
     def _apply(
         self,
@@ -152,7 +156,14 @@ class IdentityStore:
         )
         batch.number_nodes()
         batch.find_links()
+        keeps_forms = self._keeps_forms
+        if not keeps_forms and any(is_variant(name) for name in batch.missing):
+            # Not remembered until it is committed: the next batch reads it with the rules.
+            begin_forms(conn)
+            keeps_forms = True
         batch.write_nodes()
+        if keeps_forms:
+            batch.find_twins()
         if are_sessions_kept(self.rules):
             batch.find_sessions(observations)
         recomputed = batch.recompute(batch_id, changes, now)
@@ -203,6 +214,7 @@ class _Batch:
     """When links were seen, if the rules ask who was last authenticated on a shared device."""
     shared: set[int] = field(default_factory=set)
     """Devices on which somebody was seen and that are, or were, shared."""
+    twins: list[Pair] = field(default_factory=list)
     learnt_nodes: dict[Identifier, KnownNode] = field(default_factory=dict)
     learnt_links: dict[LinkKey, LinkFact] = field(default_factory=dict)
 
@@ -319,6 +331,7 @@ class _Batch:
             sightings={self.ids[name]: seen for name, seen in self.seen.nodes.items()},
             contacts=self._contacts() if self.more_days else set(),
             again=self.shared,
+            twins=self.twins,
             moments=self.moments,
         )
         recomputed = recompute(
@@ -342,6 +355,10 @@ class _Batch:
             for name in self.seen.nodes
             if self.rules.rule_of(name.type).strength == "contact"
         }
+
+    def find_twins(self) -> None:
+        """Find out which of the new nodes are spellings of identifiers that are there."""
+        self.twins = add_forms(self.conn, {self.ids[n]: n for n in self.missing}, self.rules)
 
     def find_sessions(self, observations: Sequence[Observation]) -> None:
         """Find the shared devices on which somebody was authenticated just now."""

@@ -33,10 +33,11 @@ def read_component_links(conn: Driver, component_ids: Iterable[int]) -> list[Lin
 
 
 def read_links_of(conn: Driver, node_ids: Iterable[int]) -> list[LinkFact]:
-    """Return everything that was seen with some nodes. Reads the whole table."""
+    """Return everything that was seen with some nodes, and their twins. Reads the whole table."""
     rows = conn.execute(
         f"""SELECT {_COLUMNS} FROM links
-             WHERE node_ids && %b::bigint[] AND kind = 'seen' AND retracted_at IS NULL""",
+             WHERE node_ids && %b::bigint[] AND kind IN ('seen', 'twin')
+               AND retracted_at IS NULL""",
         (sorted(node_ids),),
     ).fetchall()
     return [_read_row(row) for row in rows]

@@ -17,6 +17,7 @@ from cdp.identity.components_store import (
 )
 from cdp.identity.device_sessions_store import settle_sessions
 from cdp.identity.facts import LinkFact, Node, Refusal, Resolution
+from cdp.identity.forms_store import write_twins
 from cdp.identity.links_store import relabel_links, write_links
 from cdp.identity.nodes_store import (
     FreshNode,
@@ -54,6 +55,8 @@ class News:
     """Existing nodes to replay because rules or decisions changed."""
     ties: Collection[Sequence[int]] = ()
     """Sets of existing nodes that a fact which is not an observation ties together."""
+    twins: Collection[tuple[int, int]] = ()
+    """Pairs of nodes, new or not, that are found to be spellings of one identifier."""
     moments: Mapping[LinkKey, Sequence[datetime]] = field(default_factory=dict)
     """When links were seen, if the rules ask who was last authenticated on a shared device."""
 
@@ -112,13 +115,15 @@ def replay(
     now: datetime,
     *,
     ties: Collection[Sequence[int]] = (),
+    twins: Collection[tuple[int, int]] = (),
     component_cap: int = COMPONENT_CAP,
 ) -> Recomputed:
     """Replay the components of ``node_ids`` though nothing was seen: rules or decisions changed.
 
-    ``ties`` brings components together. Part of the caller's transaction, which shares the rules.
+    ``ties`` brings components together, ``twins`` those of pairs that are one. Part of the
+    caller's transaction, which shares the rules.
     """
-    news = News({}, {}, {}, (), {}, (), again=node_ids, ties=ties)
+    news = News({}, {}, {}, (), {}, (), again=node_ids, ties=ties, twins=twins)
     done = recompute(conn, rules, salt, news, batch_id, changes, now, component_cap=component_cap)
     update_nodes(conn, {n: NodeUpdate(n, None, label) for n, label in done.labels.items()})
     return done
@@ -131,7 +136,7 @@ def _lock(conn: Driver, news: News) -> dict[int, tuple[int, bool]]:
     contact moves.
     """
     wanted = {node_id for link in news.new_links.values() for node_id in link.node_ids}
-    wanted.update(news.earlier, news.again, *news.ties)
+    wanted.update(news.earlier, news.again, *news.ties, *news.twins)
     wanted -= news.fresh.keys()
     doubtful = {node_id for link in news.more_days.values() for node_id in link.node_ids}
     doubtful.intersection_update(news.contacts)
@@ -182,7 +187,7 @@ class _Recomputation:
         # The component that a new node was written with was a guess.
         start = {n: n if n in fresh else c for n, c in self.stored.component_of.items()}
         full = {c for c, size in Counter(start.values()).items() if size >= component_cap}
-        ties = [*self.news.ties, *(key[1] for key in self.news.new_links)]
+        ties = [*self.news.ties, *self.news.twins, *(key[1] for key in self.news.new_links)]
         sets = [self._list_joined(node_ids, start, full) for node_ids in ties]
         touched = group_nodes(sets, start)
         moved = {start[node_id]: label for node_id, label in touched.items()}
@@ -208,6 +213,8 @@ class _Recomputation:
         for key, link in self.done.links.items():
             if key in homes or link.link_id in stored.links:
                 stored.links[link.link_id] = link
+        twins = write_twins(self.conn, {pair: self._find_home(pair) for pair in news.twins})
+        stored.links.update((link.link_id, link) for link in twins)
         add_outsiders(self.conn, stored, stored.links.values())
 
     def _find_home(self, node_ids: Collection[int]) -> int:
@@ -318,8 +325,7 @@ class _Recomputation:
             wanted.update(number_profiles(resolution, stored.shared_nodes, inside))
             joined_at.update(number_joins(resolution, stored.shared_nodes))
             refusals.update(
-                (refusal, self.homes.get(refusal.link_id, label))
-                for refusal in resolution.refusals
+                (refusal, self.homes.get(refusal.link_id, label)) for refusal in resolution.refusals
             )
         self._write_refusals(refusals)
         self._quarantine()

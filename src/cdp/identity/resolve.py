@@ -23,6 +23,7 @@ from cdp.identity.facts import Join, JoinRule, LinkFact, Node, Reason, Refusal, 
 from cdp.identity.hot import find_hot
 from cdp.identity.identifiers import is_blocked
 from cdp.identity.rules import Rules
+from cdp.identity.twins import fold
 from cdp.identity.verdicts import Verdicts
 from cdp.model import Identifier
 
@@ -40,6 +41,9 @@ def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> R
         for node in by_id.values()
         if is_blocked(Identifier(node.type, node.value), rules)
     )
+    folded = fold(by_id, facts, blocked)
+    if folded is not None:
+        return folded.unfold(resolve(folded.nodes, folded.links, rules))
     cold = {n: by_id[n] for n in by_id.keys() - blocked} if blocked else by_id
     hot = find_hot(cold, [link for link in facts if link.kind == "seen"], rules)
     joining = [link for link in facts if not link.parts_by_hand]

@@ -397,9 +397,9 @@ links = Table(
     "links",
     metadata,
     Column("link_id", BigInteger, Identity(), primary_key=True),
-    # '<trusted 0|1>:<node ids, ascending>', or the id of a decision taken by hand.
+    # '<trusted 0|1>:<node ids, ascending>', the id of a decision taken by hand, or 'twin:<nodes>'.
     Column("link_key", Text, nullable=False, unique=True),
-    # seen; by hand: merge | exception | parted | detached
+    # seen; by hand: merge | exception | parted | detached; twin: spellings of one identifier
     Column("kind", Text, nullable=False),
     Column("node_ids", ARRAY(BigInteger), nullable=False),
     Column("component_id", BigInteger, nullable=False),
@@ -412,6 +412,17 @@ links = Table(
     _time("retracted_at", nullable=True),
     Index(None, "component_id"),
     CheckConstraint("cardinality(node_ids) >= 2", name="two_nodes"),
+)
+
+# Nodes that are spellings of one identifier, by what these have in common: the digest of a contact,
+# the name without its scope. Empty until somebody sends a hashed or scoped identifier.
+identifier_forms = Table(
+    "identifier_forms",
+    metadata,
+    Column("type", Text, nullable=False),
+    Column("form", Text, nullable=False),
+    Column("node_ids", ARRAY(BigInteger), nullable=False),
+    PrimaryKeyConstraint("type", "form"),
 )
 
 # What people decided by hand: merge | unmerge | block. A merge or unmerge has its fact in
