@@ -29,6 +29,8 @@ class Cluster:
     """Has a contact."""
     shared: bool = False
     joined_at: datetime | None = None
+    moves: int = 0
+    """How often a node has come or gone by itself, not by two clusters becoming one."""
 
     @property
     def is_person(self) -> bool:
@@ -47,6 +49,8 @@ class Clusters:
         self._of: dict[int, Cluster] = {}
         self._current: dict[int, int] = {}
         """Where a node that left its first cluster belongs now, by element."""
+        self._guests: dict[int, list[int]] = {}
+        """Per element the nodes that went to its cluster because it was there."""
         for node_id, node in by_id.items():
             rule = self.rule_by_node[node_id] = rules.rule_of(node.type)
             self.rank[node_id] = rule.priority, node.type, node.value
@@ -65,6 +69,13 @@ class Clusters:
     def find_first(self, node_id: int) -> Cluster:
         """Return the cluster that a node belonged to before it went anywhere."""
         return self._of[node_id]
+
+    def list_joined(self, cluster: Cluster, known: int) -> Iterator[int]:
+        """Give the nodes that belong to a cluster by its elements from the ``known`` one on."""
+        for element in cluster.elements[known:]:
+            for node_id in (element, *self._guests.get(element, ())):
+                if node_id > 0 and self.find(node_id) is cluster:
+                    yield node_id
 
     def is_device(self, node_id: int) -> bool:
         return self.rule_by_node[node_id].strength == "ephemeral"
@@ -100,12 +111,15 @@ class Clusters:
 
     def _move(self, node_id: int, element: int, at: datetime) -> None:
         type_name = self.by_id[node_id].type
-        former = self.find(node_id).values
-        former[type_name].discard(node_id)
-        if not former[type_name]:
-            del former[type_name]
+        former, following = self.find(node_id), self._of[element]
+        former.values[type_name].discard(node_id)
+        if not former.values[type_name]:
+            del former.values[type_name]
+        following.values.setdefault(type_name, set()).add(node_id)
+        former.moves += 1
+        following.moves += 1
         self._current[node_id] = element
-        self.find(node_id).values.setdefault(type_name, set()).add(node_id)
+        self._guests.setdefault(element, []).append(node_id)
         self.moves.setdefault(node_id, []).append((at, element))
 
     # ── The result ──────────────────────────────────────────────────────────────────────────
