@@ -10,7 +10,7 @@ from cdp.identity.device_sessions_store import settle_sessions
 from cdp.identity.facts import Assignment, LinkFact, Node, ProfileKey, Resolution
 from cdp.identity.links_store import read_all_links
 from cdp.identity.nodes_store import SHARED
-from cdp.identity.resolve import resolve
+from cdp.identity.plain import resolve_any
 from cdp.identity.rules import Rules
 from cdp.model import Identifier
 from cdp.storage.database import Driver
@@ -53,7 +53,7 @@ def resolve_all(nodes: dict[int, Node], links: list[LinkFact], rules: Rules) -> 
     facts: dict[int, list[LinkFact]] = {}
     for link in links:
         facts.setdefault(component_of[link.node_ids[0]], []).append(link)
-    return [resolve(found, facts.get(c, ()), rules) for c, found in members.items()]
+    return [resolve_any(found, facts.get(c, ()), rules) for c, found in members.items()]
 
 
 def read_partition(conn: Driver) -> Partition:

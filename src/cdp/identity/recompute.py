@@ -28,7 +28,7 @@ from cdp.identity.nodes_store import (
 )
 from cdp.identity.partition import Span, compare, number_joins, number_profiles
 from cdp.identity.partition_store import lock_profiles, write_diff, write_refusals
-from cdp.identity.resolve import resolve
+from cdp.identity.plain import resolve_any
 from cdp.identity.rules import Rules
 from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting
 from cdp.identity.split_store import find_home, find_parts, move_links
@@ -257,7 +257,7 @@ class _Recomputation:
                 if outsider is not None and self.labels.get(node_id) != home:
                     nodes[home][node_id] = outsider._replace(quarantined=True)
         self.resolutions = {
-            label: resolve(members.values(), links.get(label, ()), self.rules)
+            label: resolve_any(members.values(), links.get(label, ()), self.rules)
             for label, members in nodes.items()
         }
         self.done.shared = {
