@@ -277,7 +277,9 @@ def test_another_history_in_postgres_is_fed_from_its_start(
     feed.step(0)
     feed.close()
     with database.transaction() as connection:  # As a restored backup would leave it.
-        connection.exec_driver_sql("TRUNCATE batches, events, nodes, node_profiles, profiles CASCADE")
+        connection.exec_driver_sql(
+            "TRUNCATE batches, events, nodes, node_profiles, profiles CASCADE"
+        )
         connection.exec_driver_sql("UPDATE batch_head SET next_seq = 1")
     with committing(database) as batch:
         batch.add_event(batch.add_person("after"), "Seen")
