@@ -25,6 +25,7 @@ from cdp.cli import (
     segment_commands,
     source_commands,
     state_commands,
+    suggestion_commands,
     tag_commands,
     token_commands,
     watch_commands,
@@ -68,6 +69,7 @@ app.add_typer(plan_commands.app, name="plan")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(account_commands.app, name="account")
+suggestion_commands.register(identity_commands.app)
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(privacy_commands.app, name="privacy")
 app.add_typer(segment_commands.app, name="segment")
