@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from cdp.access.guard import GuardedRoute
-from cdp.openapi_records import RECORD_SCHEMAS
+from cdp.openapi_records import RECORD_SCHEMAS, TIME
 
 _ERROR = {
     "type": "object",
@@ -51,7 +51,7 @@ _EVENT = {
         "messageId": {"type": "string"},
         "userId": {"type": ["string", "integer", "null"]},
         "anonymousId": {"type": ["string", "integer", "null"]},
-        "timestamp": {"type": "string", "format": "date-time"},
+        "timestamp": TIME,
         "event": {"type": "string"},
         "properties": {"type": "object"},
         "traits": {"type": "object"},
@@ -63,7 +63,7 @@ _BATCH = {
     "required": ["batch"],
     "properties": {
         "batch": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
-        "sentAt": {"type": "string", "format": "date-time"},
+        "sentAt": TIME,
         "writeKey": {"type": "string"},
         "context": {"type": "object", "description": "Merged into every element."},
     },
@@ -142,6 +142,9 @@ def _post_hook() -> dict[str, Any]:
     operation = path["post"]
     operation["summary"] = "Take what a shop sends by itself, signed with the source's secret."
     operation["security"] = []
+    operation["responses"]["401"] = _refer("Not signed with the source's secret.", "Error")
+    # Shops are not held to a rate.
+    del operation["responses"]["429"]
     operation["parameters"] = [
         {"name": "source_id", "in": "path", "required": True, "schema": {"type": "string"}}
     ]
@@ -171,10 +174,20 @@ def _ingest_post(schema: str) -> dict[str, Any]:
             },
             "responses": {
                 "200": _refer("The log has it; single elements may be rejected.", "Accepted"),
+                "400": _refer("The body cannot be read at all.", "Error"),
+                "401": _refer("No such write key.", "Error"),
+                "413": _refer("Too large when unpacked; split it.", "Error"),
+                "429": _refer_later("This key sends too much; nothing was taken."),
+                "503": _refer_later("Not now; nothing was taken."),
                 "default": _refer("Any error.", "Error"),
             },
         }
     }
+
+
+def _refer_later(text: str) -> dict[str, Any]:
+    seconds = {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}
+    return _refer(text, "Error") | {"headers": {"Retry-After": seconds}}
 
 
 def _refer(text: str, schema: str) -> dict[str, Any]:

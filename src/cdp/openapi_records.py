@@ -16,7 +16,12 @@ _MONEY = {
         },
     ],
 }
-_TIME = {"type": "string", "format": "date-time"}
+TIME = {
+    "oneOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "number", "description": "Seconds, or milliseconds, since 1970."},
+    ]
+}
 _TEXT = {"type": "string"}
 _IDENTIFIER = {
     "type": "object",
@@ -34,8 +39,8 @@ _ORDER = {
     "required": ["order_id"],
     "properties": {
         "order_id": {"type": ["string", "integer"]},
-        "placed_at": _TIME,
-        "updated_at": _TIME,
+        "placed_at": TIME,
+        "updated_at": TIME,
         "messageId": _MESSAGE_ID,
         "identifiers": {"type": "array", "items": _IDENTIFIER},
         "status": {
@@ -65,7 +70,7 @@ _ORDER = {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"refund_id": _TEXT, "at": _TIME, "amount": _MONEY},
+                "properties": {"refund_id": _TEXT, "at": TIME, "amount": _MONEY},
             },
         },
     },
@@ -90,7 +95,7 @@ _ACCOUNT = {
     "properties": {
         "account_id": {"type": ["string", "integer"]},
         "messageId": _MESSAGE_ID,
-        "updated_at": _TIME,
+        "updated_at": TIME,
         "type": {"type": ["string", "null"], "description": "Such as company or household."},
         "parent_account_id": {"type": ["string", "integer", "null"]},
         "traits": {"type": "object", "description": "null removes one."},

@@ -169,6 +169,9 @@ async def test_the_document_describes_every_route_the_ingest_ones_too(
     hidden = {("GET", p) for p in PUBLIC if p.startswith(("/example", "/analytics"))}
     assert set(_list_routes(app)) - described <= hidden
     assert ("POST", "/v1/batch") in described
+    for path in ("/v1/batch", "/v1/orders", "/v1/accounts", "/v1/hooks/{source_id}"):
+        later = document["paths"][path]["post"]["responses"]["503"]
+        assert "Retry-After" in later["headers"]
     assert document["paths"]["/v1/profiles/{p}"]["get"]["x-scopes"] == ["profiles:read"]
     assert "HTTPValidationError" not in str(document)
 
