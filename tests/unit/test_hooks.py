@@ -396,6 +396,33 @@ def test_a_custom_mapping_may_find_the_kind_in_the_element() -> None:
     assert [one.code for one in mapped.refused] == ["unknown_topic"]
 
 
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"event": "name", "userId": "who", "properties.total": "sum"},
+        "{event: name, userId: who, properties: {total: sum}, timestamp: absent}",
+        "[{event: name, userId: who, properties: {total: sum}}]",
+    ],
+)
+def test_a_custom_mapping_may_be_its_fields_or_one_expression(mapping: object) -> None:
+    body = shops.to_body({"name": "Coupon Used", "who": "7", "sum": 5})
+    mapped = HOOKS["custom"](deliver(body, {}), {"mapping": mapping})
+    (event,) = mapped.events
+    del event["messageId"]
+    wanted = {"event": "Coupon Used", "userId": "7", "properties": {"total": 5}, "type": "track"}
+    assert event == wanted
+
+
+@pytest.mark.parametrize("name", ["", "batch", "orders"])
+def test_without_a_mapping_a_delivery_is_events_and_orders_as_they_are_posted(name: str) -> None:
+    elements = [{"type": "identify", "userId": "7"}, {"order_id": "1", "total": 5}, 7]
+    body = shops.to_body({name: elements} if name else elements)
+    mapped = HOOKS["custom"](deliver(body, {}), {"mapping": {}})
+    assert [one["type"] for one in mapped.events] == ["identify"]
+    assert as_record(mapped.orders[0]).report.total == 500
+    assert [(one.code, one.index) for one in mapped.refused] == [("mapping_failed", 2)]
+
+
 def test_an_expression_that_would_never_end_refuses_its_element() -> None:
     doubling = "[@,@]" + "|[@,@]" * 100
     mapping = {"kind": "events", "fields": {"event": f"{doubling}|to_string(@)"}}

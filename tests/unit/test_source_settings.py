@@ -50,7 +50,7 @@ def test_good_settings_are_stored_as_they_are(settings: dict[str, Any]) -> None:
         ({"preset": "magento"}, "preset"),
         ({"secret": ""}, "secret"),
         ({"preset": "custom"}, "mapping"),
-        ({"mapping": {}}, "mapping/kind"),
+        ({"mapping": {"fields": {"event": "a"}}}, "mapping/kind"),
         ({"mapping": MAPPING | {"more": 1}}, "mapping/more"),
         ({"mapping": MAPPING | {"each": "a["}}, "mapping/each"),
         ({"mapping": MAPPING | {"fields": {}}}, "mapping/fields"),

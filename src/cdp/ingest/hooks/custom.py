@@ -76,7 +76,7 @@ def _map_element(
 
 def _write_order(filled: dict[str, Any], element: Any) -> dict[str, Any]:
     order = dict(filled)
-    named = order.pop("identifiers", None)
+    named = order.get("identifiers")
     if isinstance(named, dict):
         order["identifiers"] = [
             {"type": kind, "value": value} for kind, value in named.items() if value != ""

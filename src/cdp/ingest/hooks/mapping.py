@@ -7,6 +7,10 @@
        "total": "amount.value",
        "identifiers.email": "buyer.mail"}}
 
+    {"event": "name", "userId": "who"}  the fields alone: orders when there is order_id, else events
+    "{event: name, userId: who}"        an expression that makes whole events or orders
+    {}                                  the body is events or orders as they are posted
+
 Targets of events: those of the wire (``type``, ``event``, ``timestamp``, ``messageId``, ``userId``,
 ``anonymousId``, ``properties.*``, ``traits.*``, ``context.*``). Of profiles: ``traits.*``,
 ``timestamp``, ``messageId``. Of orders: the fields of a posted order. Of all: ``identifiers.TYPE``;
@@ -41,6 +45,9 @@ _ORDER_TARGETS = frozenset(
 _WITH_PARTS = frozenset({"properties", "traits", "context", "identifiers", "consent"})
 _NEED_PARTS = frozenset({"identifiers", "consent"})
 
+_WHOLE_KIND = Expression("(order_id && !type) && 'orders' || 'events'")
+_WHOLE_LISTS = ("batch", "orders")
+
 Wrong = tuple[str, str]
 """The path of a mistake behind ``/settings/mapping``, and what it is."""
 
@@ -53,14 +60,29 @@ class HookMapping:
     each: Expression | None
     fields: Mapping[tuple[str, ...], Expression]
 
+    @property
+    def makes_whole(self) -> bool:
+        """Whether elements are events or orders already, and no fields are filled."""
+        return not self.fields
+
 
 def read_mapping(value: Any) -> HookMapping | Wrong:
     """Read a mapping document, or say where it is wrong."""
+    if value == {} or isinstance(value, str):
+        whole = _read_expression(value or "@", "")
+        return whole if isinstance(whole, tuple) else HookMapping(_WHOLE_KIND, whole, {})
     if not isinstance(value, dict):
-        return "", 'an object with "kind" and "fields"'
+        return "", 'an object with "kind" and "fields", or an expression'
     others = value.keys() - {"kind", "each", "fields"}
-    if others:
+    if others and len(others) < len(value):
         return f"/{min(others)}", 'a mapping has "kind", "each" and "fields"'
+    if others:
+        short = {"kind": "orders" if "order_id" in value else "events", "fields": value}
+        read_short = read_mapping(short)
+        if isinstance(read_short, HookMapping):
+            return read_short
+        path, message = read_short
+        return path.removeprefix("/fields"), message
     said = value.get("kind")
     kind: Kind | Expression | Wrong = said if said in KINDS else _read_expression(said, "/kind")
     if isinstance(kind, tuple):
@@ -92,6 +114,8 @@ def find_elements(mapping: HookMapping, body: Any, budget: Budget) -> list[Any]:
     if mapping.each is None:
         return [body]
     found = mapping.each.evaluate(body, budget)
+    if mapping.makes_whole and isinstance(found, dict):
+        found = next((found[n] for n in _WHOLE_LISTS if isinstance(found.get(n), list)), found)
     elements = found if isinstance(found, list) else [] if found is None else [found]
     if len(elements) > MOST_ELEMENTS:
         raise ExpressionError(f"a delivery has at most {MOST_ELEMENTS} elements")
@@ -107,7 +131,14 @@ def find_kind(mapping: HookMapping, element: Any, budget: Budget) -> Kind | None
 
 
 def fill_fields(mapping: HookMapping, element: Any, budget: Budget) -> dict[str, Any]:
-    """Return the targets with what the expressions find; what they do not find is absent."""
+    """Return the targets with what the expressions find; what they do not find is absent.
+
+    An element that is a whole event or order has them already.
+    """
+    if mapping.makes_whole:
+        if not isinstance(element, dict):
+            raise ExpressionError("this is no object")
+        return {name: value for name, value in element.items() if value is not None}
     filled: dict[str, Any] = {}
     for target, expression in mapping.fields.items():
         value = expression.evaluate(element, budget)
