@@ -64,6 +64,11 @@ def test_a_mistake_in_a_mapping_is_named_by_its_path(document: Any, path: str) -
     assert refused.value.details["path"] == path
 
 
+def test_a_mapping_may_be_its_columns_alone() -> None:
+    short = {"mail": "identifiers.email", "since": {"to": "traits.since", "type": "date"}}
+    assert read_mapping(short, "profiles") == read_mapping({"columns": short}, "profiles")
+
+
 def test_a_column_that_the_file_lacks_is_named() -> None:
     mapping = read_mapping({"columns": {"手机": "identifiers.phone"}}, "profiles")
 

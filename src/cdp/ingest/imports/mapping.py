@@ -94,8 +94,12 @@ def read_mapping(document: Any, kind: Kind) -> Mapping:
     """Check a mapping document; raises ``Unprocessable`` with ``details.path``."""
     if not isinstance(document, Document):
         _refuse("invalid_mapping", "a mapping is a JSON object; {} for wire-format rows", "")
-    _check_keys(document, _KEYS, "")
-    columns = _take(document, "columns", Document, {}, "an object of column → target")
+    if _is_columns(document):
+        named, document, at = document, {}, ""
+    else:
+        _check_keys(document, _KEYS, "")
+        named = _take(document, "columns", Document, {}, "an object of column → target")
+        at = "/columns"
     constants = _take(document, "constants", Document, {}, "an object of target → value")
     for target, value in constants.items():
         at = f"/constants/{_escape(target)}"
@@ -107,8 +111,8 @@ def read_mapping(document: Any, kind: Kind) -> Mapping:
         _refuse("invalid_mapping", "a delimiter is one character", "/delimiter")
     return Mapping(
         columns={
-            str(name).strip(): _read_column(kind, said, f"/columns/{_escape(name)}")
-            for name, said in columns.items()
+            str(name).strip(): _read_column(kind, said, f"{at}/{_escape(name)}")
+            for name, said in named.items()
         },
         constants=dict(constants),
         unknown=_choose(document, "unknown", ("keep", "drop"), "keep"),
@@ -120,6 +124,18 @@ def read_mapping(document: Any, kind: Kind) -> Mapping:
         format=_choose(document, "format", FORMATS, None),
         encoding=_read_encoding(document),
         delimiter=delimiter,
+    )
+
+
+def _is_columns(document: Document[str, Any]) -> bool:
+    """Return whether a mapping is its columns alone, such as ``{"mail": "identifiers.email"}``."""
+    return (
+        bool(document)
+        and _KEYS.isdisjoint(document)
+        and all(
+            said is None or isinstance(said, str) or (isinstance(said, Document) and "to" in said)
+            for said in document.values()
+        )
     )
 
 
