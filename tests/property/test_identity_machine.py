@@ -51,6 +51,9 @@ NAMES = [
 ]
 _FEW_HOT = default_rules("CN").model_copy(update={"hot_limit": 3, "version": 2})
 _CHANGES: list[dict[str, Any]] = [
+    {"shared_device": "last_authenticated"},
+    {"shared_device": "last_authenticated", "session_timeout": "3d"},
+    {"shared_device": "anonymous"},
     {"hot_limit": 2},
     {"hot_limit": 5},
     {"rebind_after": "20d"},

@@ -1,4 +1,4 @@
-"""What a lab was told, and who is who after it by the resolver alone; and what the lab says."""
+"""What a lab was told, and who is who after it by the oracle; and what the lab says."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from cdp.identity.facts import Assignment, LinkFact, Resolution
 from cdp.identity.identifiers import is_blocked
 from cdp.identity.profile_id import make_profile_id
-from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.model import Identifier, Observation
 from cdp.runtime.clock import format_time
 from tests.support.identity_lab import BEGINNING, Lab
-from tests.support.identity_world import build_facts
+from tests.support.identity_oracle import Place, judge
+from tests.support.identity_oracle_sessions import give_devices_to_the_last_seen
 from tests.support.wire import RECEIVED_AT
+
+Decided = tuple[str, tuple[Identifier, ...], datetime, str]
+"""Kind, identifiers, moment and id of a decision."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Model:
 
 @dataclass
 class Truth:
-    """Who is who by the resolver alone, told by identifiers and profile ids."""
+    """Who is who, and what each has, told by identifiers and profile ids."""
 
     owners: dict[Identifier, tuple[tuple[datetime | None, datetime | None, str], ...]]
     refusals: set[tuple[Identifier, Identifier, str]]
@@ -120,21 +122,21 @@ class Truth:
         )
 
 
-def work_out(
-    model: Model, decisions: Iterable[tuple[str, list[Identifier], datetime, str]]
-) -> Truth:
-    """Resolve all facts at once, and say what each person has."""
+def work_out(model: Model, decisions: Iterable[Decided]) -> Truth:
+    """Judge all facts at once, and say what each person has."""
     observations = model.observe()
-    nodes, links = build_facts(observations)
-    ids = {Identifier(node.type, node.value): node.node_id for node in nodes.values()}
-    for number, (kind, names, at, decision_id) in enumerate(decisions, len(links) + 1):
-        node_ids = tuple(ids[name] for name in names)
-        links.append(LinkFact(number, True, node_ids, at, decision_id, (), kind))  # type: ignore[arg-type]
-    resolution = resolve(nodes.values(), links, model.rules)
-    names = {node_id: name for name, node_id in ids.items()}
+    verdict = judge(observations, model.rules, decisions)
+    give_devices_to_the_last_seen(verdict, observations, model.rules)
+
+    def name_profile(place: Place) -> str:
+        return make_profile_id(model.salt, *place.name, "shared" if place.own else "")
+
     truth = Truth(
-        {name: tuple(_list_spans(resolution, names, ids[name], model.salt)) for name in ids},
-        {(names[r.strong], names[r.weak], r.reason) for r in resolution.refusals},
+        {
+            name: tuple((since, until, name_profile(place)) for since, until, place in spans)
+            for name, spans in verdict.spans.items()
+        },
+        {(told.strong, told.weak, told.reason) for told in verdict.refusals},
     )
     said: dict[str, tuple[datetime, str, str]] = {}
     for one in observations:
@@ -149,16 +151,6 @@ def work_out(
             said[owner] = max(said.get(owner, claim), claim)
     truth.cities = {owner: claim[2] for owner, claim in said.items()}
     return truth
-
-
-def _list_spans(
-    resolution: Resolution, names: dict[int, Identifier], node_id: int, salt: bytes
-) -> Iterable[tuple[datetime | None, datetime | None, str]]:
-    part: Assignment
-    for part in resolution.assignments[node_id]:
-        name = names[part.profile.node_id]
-        variant = "shared" if part.profile.shared else ""
-        yield part.since, part.until, make_profile_id(salt, *name, variant)
 
 
 def read_truth(lab: Lab) -> Truth:
@@ -201,7 +193,7 @@ def read_truth(lab: Lab) -> Truth:
     )
 
 
-def read_decisions(lab: Lab) -> list[tuple[str, list[Identifier], datetime, str]]:
+def read_decisions(lab: Lab) -> list[Decided]:
     """The decisions that stand, as facts."""
     rows = lab.ask(
         """SELECT kind, node_ids, first_at, first_message_id FROM links
@@ -211,4 +203,6 @@ def read_decisions(lab: Lab) -> list[tuple[str, list[Identifier], datetime, str]
         row[0]: Identifier(row[1], row[2])
         for row in lab.ask("SELECT node_id, type, value FROM nodes")
     }
-    return [(kind, [names[n] for n in node_ids], at, said) for kind, node_ids, at, said in rows]
+    return [
+        (kind, tuple(names[n] for n in node_ids), at, said) for kind, node_ids, at, said in rows
+    ]
