@@ -102,6 +102,7 @@ def build_api(services: Services) -> FastAPI:
 def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRouter]:
     """Give the routers of the role api; a path that two could match belongs to the first."""
     from cdp.accounts import routes as account_routes
+    from cdp.analytics import rebuild_routes
     from cdp.analytics import routes as analytics_routes
     from cdp.identity import routes as identity_routes
     from cdp.identity.suggestions import routes as suggestion_routes
@@ -153,6 +154,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     find_person = profile_routes.People(database, normalise).find_number
     yield order_routes.create_router(database, find_person, restore_slashes)
     yield analytics_routes.create_router(analytics.engine, settings)
+    yield rebuild_routes.create_router(database, analytics.place)
     segments = _make_segments(services, analytics)
     yield segment_routes.create_router(segments)
     yield members_routes.create_router(segments)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -55,6 +56,8 @@ class Analytics:
     feed: Feed
     refresher: Refresher
     follower: Follower
+    place: str
+    """Names the file among all that the database feeds."""
 
     def close(self) -> None:
         """Finish the round under way, then let go of the file."""
@@ -174,6 +177,7 @@ def open_analytics(
     """Open DuckDB's file and make what follows Postgres into it; nothing runs yet."""
     from cdp.analytics.engine import Engine
     from cdp.analytics.feed import Feed
+    from cdp.analytics.rebuild import RebuildingFeed
     from cdp.follow import Follower, FollowerState
     from cdp.plan.learner_engine import Learner
     from cdp.segments.refresh import Refresher
@@ -196,15 +200,18 @@ def open_analytics(
         time_seconds=settings.segment_time_seconds,
         normalise=rules.normalise,
     )
+    place = f"{socket.gethostname()}:{settings.data_dir.resolve()}"
+    rebuilding = RebuildingFeed(database, engine, feed, place)
     ender = LossWatch(engine)
     learner = Learner(engine)
 
-    def look_around(_: FollowerState) -> None:
+    def look_around(state: FollowerState) -> None:
+        rebuilding.settle(None if state.failures else state.outcome)
         learner.look()
         ender.look()
 
-    follower = Follower(feed, refresher, after_round=look_around)
-    return Analytics(engine, feed, refresher, follower)
+    follower = Follower(rebuilding, refresher, after_round=look_around)
+    return Analytics(engine, feed, refresher, follower, place)
 
 
 def open_imports(services: Services) -> ImportRunner:

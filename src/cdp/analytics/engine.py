@@ -27,6 +27,7 @@ from cdp.analytics.damage_engine import (
     list_causes,
 )
 from cdp.analytics.file_engine import create_tables, open_file
+from cdp.errors import Unavailable
 from cdp.runtime.logs import get_logger
 
 Duck = duckdb.DuckDBPyConnection
@@ -35,6 +36,7 @@ Params = Mapping[str, Any] | Sequence[Any] | None
 _log = get_logger(__name__)
 
 _CHECKPOINT_BYTES = 1024 * 1024
+_REBUILD_RETRY_SECONDS = 5
 _SPILL_LIMIT = "4GB"
 # Larger than what one step writes; between steps ``checkpoint`` keeps the log small.
 _CHECKPOINT_THRESHOLD = "64MB"
@@ -65,6 +67,8 @@ class Engine:
         self._as_of: datetime | None = None
         self._positions: dict[str, dict[int, int]] = {}
         self._is_lost = False
+        self._rebuilder: int | None = None
+        self._rebuilt_share = 0.0
         drop_condemned(self.path)
         self._config = config
         self._doors = threading.Condition()
@@ -91,7 +95,17 @@ class Engine:
 
     @contextmanager
     def cursor(self) -> Iterator[Duck]:
-        """A connection of one's own: its statements see committed rows, without waiting."""
+        """A connection of one's own: its statements see committed rows, without waiting.
+
+        Raises ``Unavailable`` while another thread builds everything anew.
+        """
+        if self._rebuilder not in (None, threading.get_ident()):
+            raise Unavailable(
+                "analytics_rebuilding",
+                f"what analytics hold is being built anew: {self._rebuilt_share:.0%} done",
+                details={"share": round(self._rebuilt_share, 4)},
+                retry_after=_REBUILD_RETRY_SECONDS,
+            )
         try:
             with self._enter():
                 with self._opening:
@@ -212,6 +226,14 @@ class Engine:
             create_tables(cursor)
         with self._opening:
             self._as_of, self._positions = None, {}
+
+    def close_to_readers(self, share: float = 0.0) -> None:
+        """Keep out all threads but this one, which builds everything anew; ``share`` is done."""
+        self._rebuilder, self._rebuilt_share = threading.get_ident(), share
+
+    def open_to_readers(self) -> None:
+        """Let everybody in again."""
+        self._rebuilder = None
 
     # ── How fresh it is ─────────────────────────────────────────────────────────────────────────
 

@@ -112,8 +112,12 @@ class Feed:
 
     def rebuild(self) -> None:
         """Drop everything and feed it again, up to what is committed now."""
-        self._forget()
+        self.start_over()
         self.catch_up()
+
+    def start_over(self) -> None:
+        """Drop everything; the next steps feed it again."""
+        self._forget()
 
     def close(self) -> None:
         """Let go of the connections to Postgres."""
