@@ -9,6 +9,7 @@ from typing import Any
 
 from cdp.accounts.read_account import read_account
 from cdp.batch import Posted, PostedAccount, PostedOrder, PostedPrivacy
+from cdp.ingest.claims import add_scopes
 from cdp.model import Identifier, Source
 from cdp.orders.order_record import read_order
 from cdp.posted_record import Claim, Refusal, make_message_id, read_claims
@@ -73,7 +74,7 @@ class RecordReader:
             arrival.source,
             read.report.message_id,
             arrival.received_at,
-            self._identify(keep_allowed(arrival.source, read.claims)),
+            self._identify(read_allowed(arrival.source, read.claims)),
             read.seen_at,
             read.report,
         )
@@ -86,7 +87,7 @@ class RecordReader:
         members = {
             identifier: said
             for claim, said in read.members
-            for identifier in self._identify([claim])
+            for identifier in self._identify(add_scopes([claim], arrival.source.settings))
         }
         return PostedAccount(
             arrival.source,
@@ -103,7 +104,7 @@ class RecordReader:
             return message_id
         if isinstance(claims, Refusal):
             return claims
-        identifiers = self._identify(claims)
+        identifiers = self._identify(add_scopes(claims, arrival.source.settings))
         if not identifiers:
             return Refusal("missing_identifiers", "it names nobody", "identifiers")
         return PostedPrivacy(
@@ -116,7 +117,8 @@ class RecordReader:
         )
 
 
-def keep_allowed(source: Source, claims: Sequence[Claim]) -> Sequence[Claim]:
-    """Return the claims of the types that the source may bring."""
+def read_allowed(source: Source, claims: Sequence[Claim]) -> Sequence[Claim]:
+    """Return the claims of the types that the source may bring, each with whose numbering it is."""
     allowed = source.settings.get("identifier_types")
-    return claims if allowed is None else [claim for claim in claims if claim[0] in allowed]
+    kept = claims if allowed is None else [claim for claim in claims if claim[0] in allowed]
+    return add_scopes(kept, source.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cdp.ingest.claims import ORDER_EVENTS
 from cdp.ingest.lenient import encode
 from cdp.ingest.wire_event import UNREADABLE, WireContacts, decode_contacts, read_id
 
@@ -30,6 +31,9 @@ def _find_contact_in_pieces(event: dict[str, Any]) -> str | None:
     external = context.get("externalIds")
     if isinstance(external, list):
         parts += [{"context": {"externalIds": [one]}} for one in external]
+    properties = event.get("properties")
+    if isinstance(properties, dict):
+        parts.append({"properties": properties, "event": event.get("event")})
     for part in parts:
         try:
             found = decode_contacts(encode({**part, "type": event["type"]}))
@@ -51,6 +55,12 @@ def _list_contacts(found: WireContacts) -> Iterator[str]:
         yield from (t for one in context.external_ids if one.type and (t := read_id(one.id)))
     if context and context.device:
         device = context.device
-        yield from filter(None, (read_id(device.id), read_id(device.advertising_id)))
+        told = (device.id, device.advertising_id, device.token)
+        yield from filter(None, map(read_id, told))
     if found.type == "alias" and (previous := read_id(found.previous_id)):
         yield previous
+    order = found.properties
+    if order and order.order_id is not None and found.event in ORDER_EVENTS:
+        for value in (order.email, order.phone, order.member_card):
+            if isinstance(value, str | int) and (buyer := read_id(value)):
+                yield buyer

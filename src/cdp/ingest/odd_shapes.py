@@ -126,12 +126,14 @@ _CONTEXT: dict[str, Callable[[Any], bool]] = {
     "traits": _is_object,
     "externalIds": _is_list,
     "device": _is_object,
+    "app": _is_object,
     "consent": _is_object,
     "consentManagement": _is_object,
     "cdp": _is_object,
 }
 _INNER: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "device": {"id": _is_id, "type": _is_text, "advertisingId": _is_id},
+    "device": {"id": _is_id, "type": _is_text, "advertisingId": _is_id, "token": _is_id},
+    "app": {"namespace": _is_text},
     "consent": {"categoryPreferences": _is_object},
     "consentManagement": {"allowedConsentIds": _is_id_list, "deniedConsentIds": _is_list},
 }

@@ -1,14 +1,4 @@
-"""From a log line to an ``Event``: what the worker reads. Pure.
-
-Claims, in the words of the wire: ``userId`` is user_id and ``anonymousId`` anonymous_id; e-mail and
-phone come from the traits of an identify call and from ``context.traits``, which always are the
-person's (RudderStack's SDKs send them there, and only there); the ``traits`` of a group call are
-the account's. ``context.externalIds`` brings any other type, ``context.device`` the device's.
-
-``previousId`` of an alias is untyped. Browsers fill it with the stored anonymous id, servers with
-whatever the person was known by. It is read as an anonymous_id: two user ids are never one person
-by an event, so reading it as one could not join anybody.
-"""
+"""From a log line to an ``Event``: what the worker reads. Pure. Whom it names: see ``claims``."""
 
 from __future__ import annotations
 
@@ -18,6 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Raw
 
+from cdp.ingest.claims import list_claims
 from cdp.ingest.event_time import decide_time, parse_cached
 from cdp.ingest.lenient import (
     BAD_TIME,
@@ -56,7 +47,6 @@ _NOTHING: Mapping[str, Any] = {}
 _ABSENT = (b"", b"null")
 _EMPTY = b"{}"
 _NO_TIME = (None, "")
-_ADVERTISING_TYPES = {"ios": "idfa", "tvos": "idfa"}
 # The difference between two re-sent copies of one message.
 _UNSTABLE = ("sentAt", "receivedAt", "_metadata", "writeKey")
 
@@ -154,7 +144,7 @@ def _build(
     context_bytes = parts.context_bytes
     if when.is_odd:
         context_bytes = _flag(context_bytes, FUTURE_TIME if when.is_future else BAD_TIME)
-    claims = _list_claims(wire, context, personal)
+    claims = list_claims(wire, context, personal, parts.properties, source.settings)
     if kind == "alias" and parts.unknown:
         claims += list_merged(parts.unknown.get("mergeProperties"))
     allowed = source.settings.get("identifier_types")
@@ -179,35 +169,6 @@ def _build(
         read_id(wire.group_id),
         None if original in _NO_TIME or when.is_as_written else str(original),
     )
-
-
-def _list_claims(
-    wire: WireLine, context: WireContext, personal: Mapping[str, Any]
-) -> list[tuple[str, object]]:
-    claims: list[tuple[str, object]] = []
-    if wire.user_id is not None:
-        claims.append(("user_id", wire.user_id))
-    if wire.anonymous_id is not None:
-        claims.append(("anonymous_id", wire.anonymous_id))
-    # analytics-next, asked for an alias of somebody it knows, writes the stored user id twice.
-    if wire.previous_id not in (None, wire.user_id) and wire.type == "alias":
-        claims.append(("anonymous_id", wire.previous_id))
-    if personal:
-        claims += [(name, personal[name]) for name in ("email", "phone") if name in personal]
-    if context.external_ids:
-        claims += [
-            (one.type, one.id)
-            for one in context.external_ids
-            if one.type and one.id is not None and one.collection in (None, "users", "user")
-        ]
-    device = context.device
-    if device is not None:
-        if device.id is not None:
-            claims.append(("device_id", device.id))
-        if device.advertising_id is not None:
-            kind = _ADVERTISING_TYPES.get((device.type or "").lower(), "gaid")
-            claims.append((kind, device.advertising_id))
-    return claims
 
 
 def _choose_properties(kind: EventType, parts: _Parts, personal: Mapping[str, Any]) -> bytes:

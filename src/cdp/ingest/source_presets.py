@@ -33,6 +33,8 @@ def _make_preset(type_name: SourceType) -> Mapping[str, Any]:
             "links": "anonymous" if is_public else "known",
             "trusted_times": not is_public,
             "identifier_types": None,
+            "identifier_scope": None,
+            "previous_id_type": "anonymous_id",
             "default_consent": {},
             "rate_limit": None,
         }
@@ -46,6 +48,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 ``links``: ``anonymous`` or ``known``, what its events may tie together. ``trusted_times``: whether
 its clock is taken at its word. ``identifier_types``: the types it may bring, ``None`` for any.
+``identifier_scope``: the system whose numbers it brings, ``None`` for one numbering of all sources.
+``previous_id_type``: what an alias's previousId is.
 ``default_consent``: what its people are taken to agree to while nobody has said anything.
 ``rate_limit``: events per second, ``None`` for the server's own limit.
 """

@@ -16,6 +16,8 @@
     mapping            document (custom), see ``hooks.mapping``
     order_id_from      "id" | "number": which of the shop's two numbers names an order
     customer_id_type   type of identifier that the shop's customer id is
+    identifier_scope   name of the system whose numbers it brings, or {type: name}
+    previous_id_type   type of identifier that an alias's previousId is
 
 Whoever adds a setting adds a line to ``_CHECKS``. A key that is nearly one of these is refused as
 a typing mistake; any other is a note of the user's own, and kept.
@@ -41,6 +43,7 @@ _LONGEST_TEXT = 1_000
 _MOST_NAMES = 100
 _HEADER = re.compile(r"^[A-Za-z0-9-]{1,100}$")
 _NAME = re.compile(r"^[^\s\0]{1,100}$")
+_SYSTEM = re.compile(r"^[\w.-]{1,100}$")
 _NEARLY = 0.8
 
 
@@ -151,6 +154,16 @@ def _check_name(value: Any) -> None:
         raise _Wrong("a name without spaces, of at most 100 characters")
 
 
+def _check_system(value: Any) -> None:
+    named = value if isinstance(value, dict) else {"": value}
+    if not 0 < len(named) <= _MOST_NAMES:
+        raise _Wrong('a name such as crm-eu, or {"crm_id": "crm-eu"}')
+    for kind, name in named.items():
+        if not isinstance(name, str) or not _SYSTEM.fullmatch(name):
+            message = "a name of at most 100 letters, digits and . _ -, such as crm-eu"
+            raise _Wrong(message, f"/{kind}" if kind else "")
+
+
 def _check_names(value: Any) -> None:
     if not isinstance(value, list) or not 0 < len(value) <= _MOST_NAMES:
         raise _Wrong(f"a list of 1 to {_MOST_NAMES} types of identifiers")
@@ -216,4 +229,6 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "mapping": _check_mapping,
     "order_id_from": _one_of("id", "number"),
     "customer_id_type": _check_name,
+    "identifier_scope": _check_system,
+    "previous_id_type": _check_name,
 }

@@ -25,6 +25,13 @@ class WireDevice(msgspec.Struct, gc=False, rename="camel"):
     id: WireId = None
     type: str | None = None
     advertising_id: WireId = None
+    token: WireId = None
+
+
+class WireApp(msgspec.Struct, gc=False):
+    """``context.app``."""
+
+    namespace: str | None = None
 
 
 class WireExternalId(msgspec.Struct, gc=False, rename="camel"):
@@ -55,6 +62,7 @@ class WireContext(msgspec.Struct, rename="camel"):
     traits: dict[str, Any] | None = None
     external_ids: list[WireExternalId] | None = None
     device: WireDevice | None = None
+    app: WireApp | None = None
     consent: WireConsent | None = None
     consent_management: WireConsentManagement | None = None
 
@@ -116,6 +124,15 @@ class _Contact(msgspec.Struct, gc=False):
     phone: WireId = None
 
 
+class WireOrderContact(msgspec.Struct, gc=False):
+    """What the properties of an order say of its buyer."""
+
+    order_id: Any = None
+    email: Any = None
+    phone: Any = None
+    member_card: Any = None
+
+
 class _ContactContext(msgspec.Struct, gc=False, rename="camel"):
     traits: _Contact | None = None
     external_ids: list[WireExternalId] | None = None
@@ -128,7 +145,9 @@ class WireContacts(msgspec.Struct, gc=False, rename="camel"):
     previous_id: WireId = None
     traits: _Contact | None = None
     context: _ContactContext | None = None
+    properties: WireOrderContact | None = None
     type: str = ""
+    event: str | None = None
 
 
 class WireBatch(msgspec.Struct, gc=False, rename="camel"):
@@ -156,6 +175,7 @@ decode_line = msgspec.json.Decoder(WireLine).decode
 decode_known_line = msgspec.json.Decoder(_KnownLine).decode
 decode_context = msgspec.json.Decoder(WireContext).decode
 decode_named = msgspec.json.Decoder(WireNamed).decode
+decode_order_contact = msgspec.json.Decoder(WireOrderContact).decode
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 KNOWN_MEMBERS = frozenset(field.encode_name for field in msgspec.structs.fields(WireLine))
