@@ -69,17 +69,21 @@ def show_source(source_id: SourceId, as_json: JsonFlag = False) -> None:
 
 
 @app.command("disable")
-def disable_source(source_id: SourceId) -> None:
+def disable_source(source_id: SourceId, as_json: JsonFlag = False) -> None:
     """Refuse all keys and hooks of a source until it is enabled again."""
     with open_client() as client:
-        client.call("PATCH", f"/v1/sources/{source_id}", body={"disabled": True})
+        source = client.call("PATCH", f"/v1/sources/{source_id}", body={"disabled": True})
+    if as_json:
+        print_record(source, as_json=True)
 
 
 @app.command("enable")
-def enable_source(source_id: SourceId) -> None:
+def enable_source(source_id: SourceId, as_json: JsonFlag = False) -> None:
     """Take the events of a source again."""
     with open_client() as client:
-        client.call("PATCH", f"/v1/sources/{source_id}", body={"disabled": False})
+        source = client.call("PATCH", f"/v1/sources/{source_id}", body={"disabled": False})
+    if as_json:
+        print_record(source, as_json=True)
 
 
 @keys.command("list")
@@ -109,17 +113,25 @@ def rotate_key(
 
 
 @keys.command("disable")
-def disable_key(source_id: SourceId, key_id: str) -> None:
+def disable_key(source_id: SourceId, key_id: str, as_json: JsonFlag = False) -> None:
     """Refuse a write key until it is enabled again."""
     with open_client() as client:
-        client.call("PATCH", f"/v1/sources/{source_id}/keys/{key_id}", body={"disabled": True})
+        key = client.call(
+            "PATCH", f"/v1/sources/{source_id}/keys/{key_id}", body={"disabled": True}
+        )
+    if as_json:
+        print_record(key, as_json=True)
 
 
 @keys.command("enable")
-def enable_key(source_id: SourceId, key_id: str) -> None:
+def enable_key(source_id: SourceId, key_id: str, as_json: JsonFlag = False) -> None:
     """Take a disabled write key again."""
     with open_client() as client:
-        client.call("PATCH", f"/v1/sources/{source_id}/keys/{key_id}", body={"disabled": False})
+        key = client.call(
+            "PATCH", f"/v1/sources/{source_id}/keys/{key_id}", body={"disabled": False}
+        )
+    if as_json:
+        print_record(key, as_json=True)
 
 
 @keys.command("delete")
