@@ -23,7 +23,10 @@ from rich.table import Table
 
 from cdp.runtime.logs import configure_logs
 
-PARTS = ("ingest", "door", "log", "worker", "orders", "imports", "rules", "analytics", "end_to_end")
+PARTS = (
+    "ingest", "door", "log", "worker", "orders", "imports", "rules", "analytics", "suggest",
+    "end_to_end",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -43,7 +43,8 @@ _UNKNOWN = "unknown"
 _SEED = 1
 _LEARNABLE_PEOPLE = 2000
 _LEARNABLE_PAIRS = 50
-_SAMPLED_PAIRS = 500_000
+_SAMPLED_PAIRS, _SAMPLED_PAIRS_OF_MANY = 300_000, 2_000_000
+_MANY = 50_000
 _TRAINED_PAIRS = 2_000_000
 # Each teaches every field but the one it is about.
 _TEACHERS = ("birthday", "name", "street")
@@ -227,7 +228,8 @@ class Matcher:
         everybody = self.people * (self.people - 1) / 2
         probability = min(certain / CERTAIN_SHARE, self.people) / everybody
         linker = self._link(FIELDS, probability, counts=True)
-        linker.training.estimate_u_using_random_sampling(max_pairs=_SAMPLED_PAIRS, seed=_SEED)
+        sampled = _SAMPLED_PAIRS if self.people < _MANY else _SAMPLED_PAIRS_OF_MANY
+        linker.training.estimate_u_using_random_sampling(max_pairs=sampled, seed=_SEED)
         for column in _TEACHERS:
             self._check()
             if self._count_pairs(column) >= _LEARNABLE_PAIRS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,6 +32,9 @@ _SURNAME_READINGS = {
     "石": "shi", "重": "chong", "沈": "shen", "教": "jiao", "能": "nai", "万": "wan", "俞": "yu",
 }  # fmt: skip
 
+# Letters whose accent Unicode does not take off.
+_BARRED = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "æ": "ae", "œ": "oe"})
+_LONGEST_SOUND = 100
 _to_simplified = opencc.OpenCC("t2s")
 
 
@@ -46,20 +48,20 @@ class Name(NamedTuple):
     letters: str
     """Family name, then given, in Latin letters as far as the script can be read."""
     sound: str
-    """The letters in the one order that all orders of the words lead to."""
+    """The letters as every order of the words has them."""
 
 
 def fold(text: str) -> str:
     """Return ``text`` in lower case, without accents, in simplified and narrow characters."""
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text).casefold()
     if not text.isascii():
         if _HAN.search(text):
             text = str(_to_simplified.convert(text))
-        parts = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ø", "o"))
+        parts = unicodedata.normalize("NFKD", text.translate(_BARRED))
         text = "".join(part for part in parts if not unicodedata.combining(part))
         # Hangul and others come apart when accents are taken off.
-        text = unicodedata.normalize("NFC", text)
-    return text.casefold().strip()
+        text = unicodedata.normalize("NFC", text).casefold()
+    return text.strip()
 
 
 def read_name(full: str = "", given: str = "", family: str = "") -> Name | None:
@@ -98,16 +100,20 @@ def _join(family: list[str], given: list[str]) -> Name | None:
     words = [*family, *given]
     if not words:
         return None
-    # Wang Xiaoming and Xiaoming Wang: which word is the family's is a guess.
-    turns = ["".join([*words[turn:], *words[:turn]]) for turn in range(len(words))]
+    letters = "".join(words)
     return Name(
-        " ".join(sorted(words)), " ".join(family), " ".join(given), "".join(words), _sound(turns)
+        " ".join(sorted(words)), " ".join(family), " ".join(given), letters, _sound(letters)
     )
 
 
-def _sound(turns: Iterable[str]) -> str:
-    # ü is v in pinyin that is typed, u in a passport.
-    return min(turn.replace("v", "u") for turn in turns)
+def _sound(letters: str) -> str:
+    """Return the smallest of all turns of ``letters``.
+
+    Which word is the family's is a guess, and so is where words end: Wang Xiaoming, Xiaoming Wang
+    and Wang Xiao Ming are turns of each other. ü is v in pinyin that is typed, u in a passport.
+    """
+    letters = letters.replace("v", "u")[:_LONGEST_SOUND]
+    return min(letters[turn:] + letters[:turn] for turn in range(len(letters)))
 
 
 def _split_han(han: str) -> tuple[str, str]:
@@ -126,9 +132,7 @@ def _read_han(family: str, given: str) -> Name | None:
     family_letters = _SURNAME_READINGS.get(family) or sound_out(family)
     given_letters = sound_out(given)
     letters = family_letters + given_letters
-    return Name(
-        family + given, family, given, letters, _sound([letters, given_letters + family_letters])
-    )
+    return Name(family + given, family, given, letters, _sound(letters))
 
 
 def sound_out(han: str) -> str:
