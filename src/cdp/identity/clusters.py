@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cdp.identity.facts import Assignment, Node, ProfileKey
@@ -29,8 +29,9 @@ class Cluster:
     """Has a contact."""
     shared: bool = False
     joined_at: datetime | None = None
-    moves: int = 0
-    """How often a node has come or gone by itself, not by two clusters becoming one."""
+    come: list[int] = field(default_factory=list)
+    """Nodes that came by themselves, not by two clusters becoming one; one may be gone again."""
+    gone: list[int] = field(default_factory=list)
 
     @property
     def is_person(self) -> bool:
@@ -70,12 +71,18 @@ class Clusters:
         """Return the cluster that a node belonged to before it went anywhere."""
         return self._of[node_id]
 
-    def list_joined(self, cluster: Cluster, known: int) -> Iterator[int]:
-        """Give the nodes that belong to a cluster by its elements from the ``known`` one on."""
+    def list_joined(self, cluster: Cluster, known: int, come: int) -> Iterator[int]:
+        """Give the nodes that belong to a cluster since it had so many elements, and so many had
+
+        come by themselves.
+        """
         for element in cluster.elements[known:]:
             for node_id in (element, *self._guests.get(element, ())):
                 if node_id > 0 and self.find(node_id) is cluster:
                     yield node_id
+        for node_id in cluster.come[come:]:
+            if self.find(node_id) is cluster:
+                yield node_id
 
     def is_device(self, node_id: int) -> bool:
         return self.rule_by_node[node_id].strength == "ephemeral"
@@ -116,8 +123,8 @@ class Clusters:
         if not former.values[type_name]:
             del former.values[type_name]
         following.values.setdefault(type_name, set()).add(node_id)
-        former.moves += 1
-        following.moves += 1
+        former.gone.append(node_id)
+        following.come.append(node_id)
         self._current[node_id] = element
         self._guests.setdefault(element, []).append(node_id)
         self.moves.setdefault(node_id, []).append((at, element))

@@ -66,17 +66,21 @@ class Contested:
         """Return the last day, up to ``day``, on which the holder was seen with the contact."""
         holder = self._clusters.find(contact)
         holding = self._holdings.get(contact)
-        if holding is None or not holding.is_of(holder):
+        if holding is None or holding.holder is not holder:
             holding = self._holdings[contact] = _Holding(holder)
+        for node_id in holder.gone[holding.gone :]:
+            for position in holding.list_links(node_id):
+                if not self._is_held_by(holder, contact, position):
+                    holding.held.discard(position)
         for position in holding.find_new(self._done[contact]):
+            link = self._links[position]
+            holding.remember(position, link.node_ids, contact)
             if self._is_held_by(holder, contact, position):
+                holding.add(position, link.active_days, day)
+        for node_id in self._clusters.list_joined(holder, holding.elements, holding.come):
+            for position in holding.list_links(node_id):
                 holding.add(position, self._links[position].active_days, day)
-            else:
-                holding.put_aside(position, self._links[position].node_ids, contact)
-        for node_id in self._clusters.list_joined(holder, holding.elements):
-            for position in holding.take(node_id):
-                holding.add(position, self._links[position].active_days, day)
-        holding.elements = len(holder.elements)
+        holding.look_at_all()
         first = self._clusters.by_id[contact].first_seen.astimezone(UTC).toordinal()
         return max(first, holding.find_last(day, self._links))
 
@@ -91,28 +95,28 @@ class Contested:
 class _Holding:
     """On which days a contact was seen with its holder.
 
-    Kept up as links are replayed and as the holder takes in others, so that a claim need not look
-    at all links again. Starts anew when the contact has another holder, or when an identifier has
-    moved to or from this one.
+    Kept up as links are replayed and as others join the holder or leave him, so that a claim need
+    not look at all links again. Starts anew when the contact has another holder.
     """
 
     def __init__(self, holder: Cluster) -> None:
-        self._holder = holder
-        self._moves = holder.moves
-        self.elements = len(holder.elements)
-        """How many of the holder's elements have been looked at."""
+        self.holder = holder
+        self.held: set[int] = set()
+        """Positions of the links that are the holder's."""
         self._seen = 0
         """How many of the contact's links have been looked at."""
-        self._aside: dict[int, list[int]] = {}
-        """Links that are not the holder's, by each node that would make them so."""
-        self._end = 0
-        """The day after the last one of the stretches of days that have begun."""
-        self._coming: list[tuple[int, int, int]] = []
-        """A heap of stretches that have not: first day, position of the link, of the stretch."""
+        self._by_node: dict[int, list[int]] = {}
+        """Links by the nodes that may make them the holder's."""
+        # Heaps of stretches of days: those that have begun, the last to end first, and the next
+        # to begin of each link. Some are of links that are the holder's no more.
+        self._begun: list[tuple[int, int]] = []
+        self._coming: list[tuple[int, int]] = []
+        self.look_at_all()
 
-    def is_of(self, holder: Cluster) -> bool:
-        """Whether what is known still holds."""
-        return holder is self._holder and holder.moves == self._moves
+    def look_at_all(self) -> None:
+        """Keep how much of the holder has been looked at."""
+        holder = self.holder
+        self.elements, self.come, self.gone = map(len, (holder.elements, holder.come, holder.gone))
 
     def find_new(self, positions: Sequence[int]) -> Sequence[int]:
         """Return those links that have not been looked at."""
@@ -120,30 +124,38 @@ class _Holding:
         self._seen = len(positions)
         return new
 
-    def put_aside(self, position: int, node_ids: Sequence[int], contact: int) -> None:
-        """Keep a link that is not the holder's, yet."""
+    def remember(self, position: int, node_ids: Sequence[int], contact: int) -> None:
+        """Keep which nodes may make a link the holder's."""
         for node_id in node_ids:
             if node_id != contact:
-                self._aside.setdefault(node_id, []).append(position)
+                self._by_node.setdefault(node_id, []).append(position)
 
-    def take(self, node_id: int) -> Sequence[int]:
-        """Return the links that become the holder's because this node has."""
-        return self._aside.pop(node_id, ())
+    def list_links(self, node_id: int) -> Sequence[int]:
+        """Return the links that name a node."""
+        return self._by_node.get(node_id, ())
 
     def add(self, position: int, ranges: Sequence[DayRange], day: int) -> None:
         """Count a link among the holder's."""
+        if position not in self.held:
+            self.held.add(position)
+            self._count(position, ranges, day)
+
+    def _count(self, position: int, ranges: Sequence[DayRange], day: int) -> None:
         begun = bisect_right(ranges, day, key=_start)
         if begun:
-            self._end = max(self._end, ranges[begun - 1][1])
+            heapq.heappush(self._begun, (-ranges[begun - 1][1], position))
         if begun < len(ranges):
-            heapq.heappush(self._coming, (ranges[begun][0], position, begun))
+            heapq.heappush(self._coming, (ranges[begun][0], position))
 
     def find_last(self, day: int, links: Sequence[LinkFact]) -> int:
         """Return the last day on which the contact was held, up to ``day``; 0 if never."""
         while self._coming and self._coming[0][0] <= day:
-            _, position, _ = heapq.heappop(self._coming)
-            self.add(position, links[position].active_days, day)
-        return min(self._end - 1, day)
+            _, position = heapq.heappop(self._coming)
+            if position in self.held:
+                self._count(position, links[position].active_days, day)
+        while self._begun and self._begun[0][1] not in self.held:
+            heapq.heappop(self._begun)
+        return min(-self._begun[0][0] - 1, day) if self._begun else 0
 
 
 def _start(days: DayRange) -> int:
