@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from cdp.access.token_directory import TokenDirectory
 from cdp.current_rules import CurrentRules
 from cdp.errors import SetupError
+from cdp.identity.identity_metrics import IdentityCollector
 from cdp.ingest.lag_gate import LagGate
 from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
@@ -163,6 +164,8 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
             settings, database, log.name, analytics.engine, analytics.refresher
         )
     services.metrics.registry.register(PlanCollector(services.plan))
+    if "api" in roles:
+        services.metrics.registry.register(IdentityCollector(database))
     if "ingest" in roles:
         services.metrics.watch_ingest(
             lambda: services.writer.buffered_bytes, lambda: services.gate.retry_after > 0

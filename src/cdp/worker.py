@@ -22,7 +22,9 @@ from cdp.identity.apply_rules_store import apply_next
 from cdp.identity.fill_forms_store import fill_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
+from cdp.identity.replay_tally import tally
 from cdp.identity.rules_store import read_rules
+from cdp.identity.tally_store import flush
 from cdp.ingest.sources_store import SourceDirectory
 from cdp.log.leases import Leases
 from cdp.log.open import open_log
@@ -291,7 +293,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
 def _follow_rules(database: Database, identity: IdentityStore, stop: threading.Event) -> None:
     """Every second, look for other rules, so that also a worker without work knows them, and
 
-    apply them to the people of before, unless another worker does.
+    apply them to the people of before, unless another worker does. Adds up what replays came to.
     """
     while not stop.wait(1):
         with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
@@ -301,6 +303,8 @@ def _follow_rules(database: Database, identity: IdentityStore, stop: threading.E
                 pass
             while not stop.is_set() and _fill_forms(database, identity.rules.country):
                 pass
+        with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
+            flush(database, tally)
 
 
 def _apply_rules(database: Database, country: str) -> bool:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy.exc import OperationalError
 
 from cdp.identity.check_store import check_identity
+from cdp.identity.identity_metrics import IdentityCollector
+from cdp.identity.replay_tally import ReplayTally, tally
 from cdp.identity.rules_store import read_rules
+from cdp.identity.tally_store import flush
 from cdp.storage.database import Database, driver
 from tests.integration.test_identity_by_hand import groups, rebuilt_is_stored
 from tests.support.identity_rows import apply, make_store, query, rebuilt_partition
@@ -82,3 +87,51 @@ def test_a_storm_that_comes_in_many_batches_ends_as_one_in_a_single_batch(
     assert _sizes(database) == {1}
     assert len(groups(database)) == 13
     assert rebuilt_is_stored(database)
+
+
+def test_metrics_tell_of_links_sizes_times_hot_identifiers_and_the_rules(
+    database: Database,
+) -> None:
+    flush(database, tally)
+    _forget_tallies(database)
+    store = make_store()
+    apply(database, store, saw("user_id:a anonymous_id:c", 0), saw("user_id:b anonymous_id:c", 1))
+    apply(database, store, *(saw(f"user_id:u{n} {SHOP}", 2) for n in range(9)))
+    apply(database, store, saw("user_id:a anonymous_id:c", 0))
+    shown = _scrape(database)
+    assert 'cdp_identity_links_total{outcome="accepted",reason=""} 1.0' in shown
+    assert 'cdp_identity_links_total{outcome="refused",reason="unique_conflict"} 1.0' in shown
+    assert 'cdp_identity_links_total{outcome="refused",reason="hot_identifier"} 9.0' in shown
+    assert 'cdp_identity_component_size_bucket{le="5.0"} 1.0' in shown
+    assert "cdp_identity_component_size_count 2.0" in shown
+    assert "cdp_identity_recompute_seconds_count 2.0" in shown
+    assert "cdp_identity_hot_identifiers 1.0" in shown
+    assert "cdp_identity_rules_version 1.0" in shown
+    assert _scrape(database) == shown
+
+
+def test_what_could_not_be_added_up_is_counted_the_next_time(database: Database) -> None:
+    flush(database, tally)
+    _forget_tallies(database)
+    own = ReplayTally()
+    own.count(accepted=2, refused={}, sizes=[3], seconds=0.1)
+    with pytest.raises(OperationalError):
+        flush(Database("postgresql://nobody@127.0.0.1:1/none"), own)
+    own.count(accepted=1, refused={"limit": 1}, sizes=[3], seconds=20)
+    flush(database, own)
+    shown = _scrape(database)
+    assert 'cdp_identity_links_total{outcome="accepted",reason=""} 3.0' in shown
+    assert "cdp_identity_component_size_sum 6.0" in shown
+    assert 'cdp_identity_recompute_seconds_bucket{le="10.0"} 1.0' in shown
+    assert 'cdp_identity_recompute_seconds_bucket{le="+Inf"} 2.0' in shown
+
+
+def _forget_tallies(database: Database) -> None:
+    with database.transaction() as connection:
+        driver(connection).execute("DELETE FROM identity_tallies")
+
+
+def _scrape(database: Database) -> str:
+    registry = CollectorRegistry()
+    registry.register(IdentityCollector(database))
+    return generate_latest(registry).decode()

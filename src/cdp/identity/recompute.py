@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from cdp.identity.nodes_store import (
 from cdp.identity.partition import Span, compare, number_joins, number_profiles
 from cdp.identity.partition_store import lock_profiles, write_diff, write_refusals
 from cdp.identity.plain import resolve_any
+from cdp.identity.replay_tally import tally
 from cdp.identity.rules import Rules
 from cdp.identity.sightings import LinkKey, LinkSighting, NodeSighting
 from cdp.identity.split_store import find_home, find_parts, move_links
@@ -90,6 +92,7 @@ def recompute(
     A component of ``component_cap`` nodes takes in no others: links that would make it grow are
     kept, and refused, so that one poisonous identifier slows nobody else.
     """
+    started = time.perf_counter()
     locked = _lock(conn, news)
     hot = {node_id for node_id, (_, is_hot) in locked.items() if is_hot}
     stored = load_components(conn, {c for n, (c, _) in locked.items() if n not in hot})
@@ -102,6 +105,7 @@ def recompute(
         work.replay()
         work.split()
         work.write(batch_id, changes, now)
+        work.count(time.perf_counter() - started)
     return work.done
 
 
@@ -166,6 +170,8 @@ class _Recomputation:
     resolutions: dict[int, Resolution] = field(default_factory=dict)
     homes: dict[int, int] = field(default_factory=dict)
     """The components of links that leave the one that they were in."""
+    refused: list[Refusal] = field(default_factory=list)
+    """Refusals that were not there before."""
     done: Recomputed = field(default_factory=Recomputed)
 
     def add_fresh(self) -> None:
@@ -349,7 +355,21 @@ class _Recomputation:
             for refusal, row in self.stored.refusals.items()
             if final.get(row[1], row[1]) in self.affected
         }
+        self.refused = [refusal for refusal in wanted if refusal not in stored]
         write_refusals(self.conn, stored, wanted)
+
+    def count(self, seconds: float) -> None:
+        """Count for metrics what was done in so many seconds."""
+        withheld = {refusal.link_id for refusal in self.refused}
+        sizes = Counter(label for label in self.labels.values() if label in self.affected)
+        tally.count(
+            accepted=sum(
+                self.done.links[key].link_id not in withheld for key in self.news.new_links
+            ),
+            refused=Counter(refusal.reason for refusal in self.refused),
+            sizes=sizes.values(),
+            seconds=seconds,
+        )
 
     def _quarantine(self) -> None:
         hot = {
