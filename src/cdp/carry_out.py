@@ -21,13 +21,13 @@ from cdp.erase_people import erase
 from cdp.identity.rules_store import hold_rules
 from cdp.model import Identifier
 from cdp.privacy import jobs_store as jobs
-from cdp.privacy import scrub_store as scrub
 from cdp.privacy.archives_folder import Archives
 from cdp.privacy.copies_store import remove_copies
 from cdp.privacy.import_files import remove_ended
 from cdp.privacy.jobs_store import Job
 from cdp.privacy.log_copies import blank_log
 from cdp.privacy.people_store import find_person, list_names
+from cdp.privacy.scrub_store import Busy
 from cdp.privacy.traces_store import drop_traces, keep_traces, read_traces
 from cdp.runtime.clock import format_time
 from cdp.runtime.clock import now as clock_now
@@ -69,6 +69,8 @@ class Desk:
     remove_import: Callable[[str], None]
     export: Callable[[str, Sequence[Identifier]], dict[str, Any]]
     """Writes a job's archive; returns what it holds."""
+    scrub_disk: Callable[[Iterable[str]], dict[str, Any]]
+    """Writes tables of Postgres anew; returns what to say of it. Raises ``Busy``."""
     now: Callable[[], datetime] = clock_now
 
     def work(self) -> bool:
@@ -232,8 +234,8 @@ class Desk:
             touched |= {_TABLE_OF.get(store, store) for store in removed if removed[store]["count"]}
             touched |= set(job.receipt.get(jobs.PARTS, ()))
         try:
-            said = self._scrub_postgres(touched)
-        except scrub.Busy:
+            said = self.scrub_disk(touched)
+        except Busy:
             with self.database.transaction() as connection:
                 jobs.say_waiting(driver(connection), ids, "a table that is in use")
             return False
@@ -248,22 +250,3 @@ class Desk:
                 jobs.finish(tx, job.job_id, moment)
         _log.info("privacy_deletions_done", jobs=len(found))
         return True
-
-    def _scrub_postgres(self, touched: Iterable[str]) -> dict[str, Any]:
-        with scrub.open_scrubber(self.database.libpq_url) as conn:
-            tables = scrub.rewrite_tables(conn, touched)
-            knows_nothing = scrub.forget_statistics(conn)
-            said: dict[str, Any] = {
-                "postgres": {"tables_written_anew": tables, "at": format_time(self.now())},
-                "statistics": {"state": "counted anew" if knows_nothing else "server's own pace"},
-            }
-            if scrub.is_within(conn, self.settings.data_dir):
-                segments = scrub.drop_old_wal(conn)
-                said["write_ahead_log"] = {
-                    "state": "removed", "segments": segments, "at": format_time(self.now()),
-                }  # fmt: skip
-            else:
-                said["write_ahead_log"] = {
-                    "state": "your server's: gone after its own retention, as are its backups"
-                }
-        return said

@@ -12,6 +12,7 @@ from cdp.export_people import export_people
 from cdp.ingest.imports.uploads_folder import Uploads
 from cdp.privacy.archives_folder import Archives
 from cdp.privacy.runner import PrivacyRunner
+from cdp.privacy.scrub_store import scrub_disk
 from cdp.runtime.clock import now
 from cdp.segments.refresh import Refresher
 from cdp.settings import Settings
@@ -49,6 +50,7 @@ def open_privacy(
         archives,
         Uploads(settings.data_dir, max_bytes=settings.max_import_bytes).remove,
         lambda job_id, asked: export_people(database, archives, job_id, asked, now()),
+        lambda touched: scrub_disk(database, settings.data_dir, touched, now),
     )
 
     def look() -> None:

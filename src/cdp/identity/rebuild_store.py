@@ -61,7 +61,7 @@ def read_partition(conn: Driver) -> Partition:
     owners: dict[Identifier, list[OwnedSpan]] = {}
     for row in conn.execute(
         """SELECT n.type, n.value, nullif(s.since, '-infinity'), nullif(s.until, 'infinity'),
-                  o.type, o.value, o.variant
+                  o.type, o.value, CASE o.variant WHEN 'shared' THEN 'shared' ELSE '' END
              FROM node_profiles s
              JOIN nodes n ON n.node_id = s.node_id AND n.variant <> 'shared'
              JOIN nodes o ON o.node_id = s.profile_no
@@ -72,7 +72,8 @@ def read_partition(conn: Driver) -> Partition:
     joined_at = {
         (row[0], row[1], row[2]): row[3]
         for row in conn.execute(
-            """SELECT o.type, o.value, o.variant, p.joined_at
+            """SELECT o.type, o.value, CASE o.variant WHEN 'shared' THEN 'shared' ELSE '' END,
+                      p.joined_at
                  FROM profiles p JOIN nodes o ON o.node_id = p.profile_no"""
         )
     }

@@ -49,10 +49,12 @@ def erase_links(conn: Driver, nodes: Sequence[int], devices: Collection[int]) ->
         {"components": sorted(components), "nodes": list(nodes)},
     ).fetchall()
     theirs = frozenset(nodes)
+    around = frozenset(node_id for _, node_ids in found for node_id in node_ids) - theirs
+    devices = {*devices, *_list_shared(conn, around)}
     shadows = frozenset(
         node_id
         for _, node_ids in found
-        if not set(devices).isdisjoint(node_ids)
+        if not devices.isdisjoint(node_ids)
         for node_id in node_ids
         if node_id in theirs
     )
@@ -73,8 +75,17 @@ def erase_links(conn: Driver, nodes: Sequence[int], devices: Collection[int]) ->
             "nodes": sorted(theirs - shadows),
         },
     ).rowcount
-    around = frozenset(node_id for _, node_ids in found for node_id in node_ids) - theirs
     return ErasedLinks(len(gone), refusals, shadows, around)
+
+
+def _list_shared(conn: Driver, node_ids: Collection[int]) -> list[int]:
+    """Return those of ``node_ids`` that are not one person's for all time."""
+    rows = conn.execute(
+        """SELECT node_id FROM node_profiles WHERE node_id = ANY(%s)
+            GROUP BY node_id HAVING count(*) > 1""",
+        (sorted(node_ids),),
+    )
+    return [row[0] for row in rows]
 
 
 def erase_nodes(
@@ -84,6 +95,7 @@ def erase_nodes(
 
     Whatever id led to one of these people leads nowhere afterwards.
     """
+    conn.execute("DELETE FROM identifier_forms WHERE node_ids && %s::bigint[]", (list(nodes),))
     identifiers = conn.execute(
         "DELETE FROM nodes WHERE node_id = ANY(%s)", (sorted(set(nodes) - set(shadows)),)
     ).rowcount

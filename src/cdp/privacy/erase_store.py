@@ -16,6 +16,10 @@ from cdp.privacy.people_store import Person, Slice
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
 
+STORES = (
+    "events", "traits", "consents", "account_members", "manual_tag_values", "orders",
+    "order_reports", "links", "refusals", "profile_changes", "identifiers", "profiles",
+)  # fmt: skip
 MOST_MESSAGES = 20_000
 """Messages of theirs that are looked for by name in the log."""
 
@@ -24,7 +28,7 @@ MOST_MESSAGES = 20_000
 class Erased:
     """What went, and what that leaves to do."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STORES, 0)))
     """Rows by table."""
     partitions: list[str] = field(default_factory=list)
     """Parts of the timeline that held some of it."""

@@ -8,26 +8,29 @@ recycled one keeps its old content until it is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from cdp.runtime.clock import format_time
 from cdp.runtime.logs import get_logger
-from cdp.storage.database import Driver
+from cdp.storage.database import Database, Driver
 
 _log = get_logger(__name__)
 
 # Of what people are, said or did. Small ones are always written anew: they may hold rows that were
 # changed or removed long before. Large ones when something was removed from them.
 TABLES: tuple[str, ...] = (
-    "nodes", "links", "refusals", "node_profiles", "profiles", "profile_changes",
-    "identity_decisions", "identity_suggestions", "traits", "consents", "orders", "order_reports",
-    "account_members", "manual_tag_values", "memberships", "tag_values", "tag_changes", "rejected",
-    "dead_letters", "imports", "import_rejected", "audit", "privacy_jobs", "privacy_requests",
-    "privacy_traces", "events", "log_records",
+    "nodes", "identifier_forms", "links", "refusals", "node_profiles", "profiles",
+    "profile_changes", "identity_decisions", "identity_suggestions", "traits", "consents", "orders",
+    "order_reports", "account_members", "manual_tag_values", "memberships", "tag_values",
+    "tag_changes", "rejected", "dead_letters", "imports", "import_rejected", "audit",
+    "privacy_jobs", "privacy_requests", "privacy_traces", "events", "log_records",
 )  # fmt: skip
 _SMALL_BYTES = 64 * 1024 * 1024
 _LOCK_SECONDS = 5
@@ -155,3 +158,32 @@ def drop_old_wal(conn: Driver) -> int:
 def _list_segments(conn: Driver) -> set[str]:
     rows = conn.execute("SELECT name FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'")
     return {row[0] for row in rows}
+
+
+def scrub_disk(
+    database: Database, data_dir: Path, touched: Iterable[str], now: Callable[[], datetime]
+) -> dict[str, Any]:
+    """Write what ``touched`` names anew, and drop statistics and log; return what to say of it.
+
+    Raises ``Busy``.
+    """
+    with open_scrubber(database.libpq_url) as conn:
+        tables = rewrite_tables(conn, touched)
+        at = format_time(now())
+        said: dict[str, Any] = {
+            "postgres": {"state": "written anew", "tables": tables, "at": at},
+            "statistics": {
+                "state": "counted anew"
+                if forget_statistics(conn)
+                else "your server's: until it counts them anew"
+            },
+        }
+        if is_within(conn, data_dir):
+            segments = drop_old_wal(conn)
+            at = format_time(now())
+            said["write_ahead_log"] = {"state": "removed", "segments": segments, "at": at}
+        else:
+            said["write_ahead_log"] = {
+                "state": "your server's: gone after its own retention, as are its backups"
+            }
+    return said
