@@ -41,10 +41,10 @@ class Cluster:
 class Clusters:
     """The clusters of some nodes: each node alone at first."""
 
-    def __init__(self, by_id: Mapping[int, Node], rules: Rules) -> None:
+    def __init__(self, by_id: Mapping[int, Node], ranks: Mapping[int, Rank], rules: Rules) -> None:
         self.by_id = by_id
+        self._ranks = ranks
         self.rule_by_node: dict[int, TypeRule] = {}
-        self.rank: dict[int, Rank] = {}
         self.moves: dict[int, list[tuple[datetime, int]]] = {}
         """Per node that left its first cluster: when, and for the cluster of which element."""
         self._of: dict[int, Cluster] = {}
@@ -54,7 +54,6 @@ class Clusters:
         """Per element the nodes that went to its cluster because it was there."""
         for node_id, node in by_id.items():
             rule = self.rule_by_node[node_id] = rules.rule_of(node.type)
-            self.rank[node_id] = rule.priority, node.type, node.value
             self._of[node_id] = Cluster(
                 [node_id],
                 {node.type: {node_id}},
@@ -144,7 +143,7 @@ class Clusters:
         return names
 
     def _oldest(self, cluster: Cluster) -> int:
-        return min(cluster.elements, key=lambda n: (self.by_id[n].first_seen, self.rank[n]))
+        return min(cluster.elements, key=lambda n: (self.by_id[n].first_seen, self._ranks[n]))
 
     def assign(
         self, names: Mapping[ProfileKey, Cluster], node_ids: Iterable[int]

@@ -12,10 +12,10 @@ Neither the order of arrival, nor duplicates, nor the cut into batches can chang
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
-from cdp.identity.by_hand import Apart, list_apart
+from cdp.identity.by_hand import list_apart
 from cdp.identity.clusters import Clusters, Rank
 from cdp.identity.contested import Contested
 from cdp.identity.devices import Devices
@@ -46,11 +46,10 @@ def resolve(nodes: Iterable[Node], links: Iterable[LinkFact], rules: Rules) -> R
         return folded.unfold(resolve(folded.nodes, folded.links, rules))
     cold = {n: by_id[n] for n in by_id.keys() - blocked} if blocked else by_id
     hot = find_hot(cold, [link for link in facts if link.kind == "seen"], rules)
-    joining = [link for link in facts if not link.parts_by_hand]
-    apart = list_apart(facts)
+    script = _Script(by_id, facts, rules, hot, blocked)
     excused: set[tuple[int, int]] = set()
     while True:
-        replay = _Replay(by_id, joining, rules, hot, blocked, apart, excused)
+        replay = _Replay(script, excused)
         replay.run()
         moot = replay.list_moot()
         if not moot:
@@ -62,38 +61,65 @@ _Turn = tuple[datetime, str, tuple[Rank, ...], bool, tuple[Rank, ...], int, int]
 """When a link has its turn, and what breaks ties; the contact to claim again or 0; the link."""
 
 
-class _Replay:
-    """One reading of the links, with some refusals excused."""
+class _Script:
+    """What is the same whenever the links are replayed: the order of all things."""
 
     def __init__(
         self,
         by_id: Mapping[int, Node],
-        links: Sequence[LinkFact],
+        facts: Iterable[LinkFact],
         rules: Rules,
         hot: frozenset[int],
         blocked: frozenset[int],
-        apart: Sequence[Apart],
-        excused: Collection[tuple[int, int]],
     ) -> None:
-        self._by_id = by_id
-        self._links = links
-        self._hot = hot
-        self._blocked = blocked
+        self.by_id = by_id
+        self.rules = rules
+        self.hot = hot
+        self.blocked = blocked
+        self.apart = list_apart(facts)
+        self.links = [link for link in facts if not link.parts_by_hand]
+        self.ranks = {
+            n: rules.order_of(Identifier(one.type, one.value)) for n, one in by_id.items()
+        }
+        self.present = [
+            sorted((n for n in link.node_ids if n in by_id), key=self.ranks.__getitem__)
+            for link in self.links
+        ]
+        """Per link its nodes, the strongest first."""
+        self.turns = sorted(
+            self.turn(link.first_at, link.first_message_id, position, 0)
+            for position, link in enumerate(self.links)
+        )
+
+    def turn(self, at: datetime, message_id: str, position: int, contact: int) -> _Turn:
+        """Return the turn of a link at ``at``, to take effect or to claim a contact again."""
+        # By identifiers, not by node ids: those depend on the order of arrival.
+        names = tuple([self.ranks[node_id] for node_id in self.present[position]])
+        again = (self.ranks[contact],) if contact else ()
+        return at, message_id, names, self.links[position].trusted, again, contact, position
+
+
+class _Replay:
+    """One reading of the links, with some refusals excused."""
+
+    def __init__(self, script: _Script, excused: Collection[tuple[int, int]]) -> None:
+        self._script = script
+        self._by_id = script.by_id
+        self._links = script.links
+        self._hot = script.hot
+        self._blocked = script.blocked
         self._excused = excused
-        self._clusters = Clusters(by_id, rules)
-        self._verdicts = Verdicts(self._clusters, rules, apart)
+        self._clusters = Clusters(script.by_id, script.ranks, script.rules)
+        self._verdicts = Verdicts(self._clusters, script.rules, script.apart)
         self._devices = Devices(self._clusters)
-        self._contested = Contested(self._clusters, links, rules.rebind_after.days)
+        self._contested = Contested(self._clusters, script.links, script.rules.rebind_after.days)
         self._refused: dict[tuple[int, int], Refusal] = {}
         self._passed_over: list[Refusal] = []
         self._joins: list[Join] = []
-        self._queue: list[_Turn] = []
+        self._queue = list(script.turns)
 
     def run(self) -> None:
         """Let every link take effect in its turn."""
-        for position, link in enumerate(self._links):
-            self._queue.append(self._turn(link.first_at, link.first_message_id, position, 0))
-        self._queue.sort()
         while self._queue:
             at, _, _, _, _, contact, position = heapq.heappop(self._queue)
             if contact:
@@ -101,24 +127,13 @@ class _Replay:
             else:
                 self._replay_link(self._links[position], position, at)
 
-    def _turn(self, at: datetime, message_id: str, position: int, contact: int) -> _Turn:
-        # By identifiers, not by node ids: those depend on the order of arrival.
-        link, rank = self._links[position], self._clusters.rank
-        names = sorted(rank[node_id] for node_id in link.node_ids if node_id in rank)
-        again = (rank[contact],) if contact else ()
-        return at, message_id, tuple(names), link.trusted, again, contact, position
-
     def _replay_link(self, link: LinkFact, position: int, at: datetime) -> None:
-        present = [node_id for node_id in link.node_ids if node_id in self._by_id]
-        present.sort(key=self._clusters.rank.__getitem__)
+        present = self._script.present[position]
         cold = self._list_cold(present)
         if not cold:
             return
-        for node_id in present:
-            if node_id in self._blocked:
-                self._refuse(link, cold[0], node_id, "blocked", at)
-            elif node_id in self._hot:
-                self._refuse(link, cold[0], node_id, "hot_identifier", at)
+        if len(cold) < len(present):
+            self._withhold(link, present, cold[0], at)
         for node_id in cold:
             if self._clusters.is_contact(node_id):
                 self._contested.remember(node_id, position)
@@ -126,6 +141,14 @@ class _Replay:
         while cold:
             top, *weaker = cold
             cold = [weak for weak in weaker if not self._join(link, position, top, weak, at)]
+
+    def _withhold(self, link: LinkFact, node_ids: Iterable[int], top: int, at: datetime) -> None:
+        """Refuse what ties nobody together."""
+        for node_id in node_ids:
+            if node_id in self._blocked:
+                self._refuse(link, top, node_id, "blocked", at)
+            elif node_id in self._hot:
+                self._refuse(link, top, node_id, "hot_identifier", at)
 
     def _list_cold(self, node_ids: Iterable[int]) -> list[int]:
         return [n for n in node_ids if n not in self._hot and n not in self._blocked]
@@ -171,13 +194,13 @@ class _Replay:
             self._refused.pop((link.link_id, contact), None)
             self._joins.append(Join(link.link_id, top, contact, at, "moved"))
         for wait in waits:
-            heapq.heappush(self._queue, self._turn(wait.at, "", wait.position, contact))
+            turn = self._script.turn(wait.at, "", wait.position, contact)
+            heapq.heappush(self._queue, turn)
 
     def _claim_again(self, contact: int, position: int, at: datetime) -> None:
         """Look at a claim again on a day on which it was repeated."""
         link, find = self._links[position], self._clusters.find
-        cold = self._list_cold(n for n in link.node_ids if n in self._by_id)
-        top = min(cold, key=self._clusters.rank.__getitem__)
+        top = self._list_cold(self._script.present[position])[0]
         ours, theirs = find(top), find(contact)
         if (
             top == contact
