@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
 from cdp.analytics.engine import Engine
@@ -99,31 +99,45 @@ class IdentityMachine(RuleBasedStateMachine):
 
     # ── What arrives ────────────────────────────────────────────────────────────────────────
 
+    @initialize(
+        timeout=st.sampled_from([None, "4h", "2d"]),
+        moments=st.lists(st.tuples(st.sampled_from("abx"), st.integers(0, 40)), max_size=8),
+    )
+    def share_a_device(self, timeout: str | None, moments: list[tuple[str, int]]) -> None:
+        """Let two people use one device in turn, and somebody (x) who does not say who they are."""
+        if timeout is not None:
+            self.change_rules({"shared_device": "last_authenticated", "session_timeout": timeout})
+        for who, hours in moments:
+            names = [Identifier("user_id", who)] if who != "x" else []
+            names.append(Identifier("device_id", "5"))
+            self._tell(Told(f"i{len(self.model.told)}", tuple(names), day(hours / 4)))
+
+    def _tell(self, one: Told) -> None:
+        self.model.told[one.message_id] = one
+        if one.amount is None:
+            self.lab.post_events([one.write()], "web" if one.public else "server")
+        else:
+            self.lab.post_orders([one.write()])
+
     @rule(events=_events)
     def post_events(self, events: list[tuple[list[Identifier], int, bool, str]]) -> None:
         for names, when, public, city in events:
             number = len(self.model.told)
             at = day(494 + when % 6 if public else when)
             said = city if any(name.type == "user_id" for name in names) else None
-            one = Told(f"m{number * 7 % 100:02}-{number}", tuple(names), at, public, city=said)
-            self.model.told[one.message_id] = one
-            self.lab.post_events([one.write()], "web" if public else "server")
+            message_id = f"m{number * 7 % 100:02}-{number}"
+            self._tell(Told(message_id, tuple(names), at, public, city=said))
 
     @rule(names=_some_names, when=_days, amount=st.integers(1, 9))
     def post_order(self, names: list[Identifier], when: int, amount: int) -> None:
-        one = Told(f"o-{len(self.model.told)}", tuple(names), day(when + 0.25), amount=amount)
-        self.model.told[one.message_id] = one
-        self.lab.post_orders([one.write()])
+        message_id = f"o-{len(self.model.told)}"
+        self._tell(Told(message_id, tuple(names), day(when + 0.25), amount=amount))
 
     @precondition(lambda self: self.model.told)
     @rule(number=st.integers(0))
     def post_again(self, number: int) -> None:
         told = list(self.model.told.values())
-        one = told[number % len(told)]
-        if one.amount is None:
-            self.lab.post_events([one.write()], "web" if one.public else "server")
-        else:
-            self.lab.post_orders([one.write()])
+        self._tell(told[number % len(told)])
 
     # ── Work ────────────────────────────────────────────────────────────────────────────────
 
