@@ -14,6 +14,7 @@ from cdp.access.token_directory import TokenDirectory
 from cdp.errors import NotFound
 from cdp.identity.identifiers import normalise
 from cdp.identity.routes import create_router
+from cdp.identity.twins import digest
 from cdp.model import Identifier
 from cdp.runtime.error_answers import install_error_answers
 from cdp.storage.database import Database, driver
@@ -142,6 +143,20 @@ async def test_a_history_tells_joins_merges_and_refusals_in_order(
     rows = (await client.get(f"/v1/profiles/{A}/history")).json()["data"]
     assert {row["change"] for row in rows} >= {"created", "merged", "joined", "refused"}
     assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
+
+
+async def test_a_history_tells_that_a_hash_is_an_address(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    hashed = f"email_sha256:{digest('ann@x.cn')}"
+    apply(database, make_store(), saw(f"{A} email:ann@x.cn", 0), saw(f"{hashed} {C}", 1))
+    rows = (await client.get(f"/v1/profiles/{C}/history")).json()["data"]
+    told = [row for row in rows if row.get("rule") == "hashed_twin"]
+    assert [(row["change"], row["from"], row["to"]) for row in told] == [
+        ("joined", "email:ann@x.cn", hashed)
+    ]
+    upper = f"email_sha256:{digest('ann@x.cn').upper()}"
+    assert (await client.get(f"/v1/profiles/{upper}/explain", params={"with": A})).json()["same"]
 
 
 async def test_personal_values_are_masked_without_the_scope(

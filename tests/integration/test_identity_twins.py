@@ -11,7 +11,6 @@ from cdp.identity.by_hand_store import Hand
 from cdp.identity.explain_store import explain
 from cdp.identity.fill_forms_store import fill_next
 from cdp.identity.find_store import find_named_node, find_profile
-from cdp.identity.forms_store import drop_forms
 from cdp.identity.twins import digest
 from cdp.model import Identifier, Observation
 from cdp.storage.database import Database, driver
@@ -239,20 +238,3 @@ def test_an_openid_without_an_app_is_neither_of_two_apps(database: Database) -> 
             frozenset({"phone:+8613800138000", "wechat_openid:wx2::o6"}),
         }, order
         assert rebuilt_is_stored(database), order
-
-
-def test_what_is_erased_leaves_no_digest(database: Database) -> None:
-    tell(database, list(STORY))
-    names = {
-        row[0]: Identifier(row[1], row[2])
-        for row in query(database, "SELECT node_id, type, value FROM nodes WHERE type ~ '^email'")
-    }
-    with database.transaction() as connection:
-        drop_forms(driver(connection), dict(list(names.items())[:1]), RULES)  # type: ignore[arg-type]
-    assert query(database, "SELECT cardinality(node_ids) FROM identifier_forms ORDER BY 1") == [
-        (1,),
-        (2,),
-    ]
-    with database.transaction() as connection:
-        drop_forms(driver(connection), names, RULES)  # type: ignore[arg-type]
-    assert query(database, "SELECT type FROM identifier_forms") == [("phone",)]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 MASK = "***"
-PERSONAL_IDENTIFIERS = frozenset({"email", "phone"})
+# The hash of a number is no secret: there are not too many numbers to try them all.
+PERSONAL_IDENTIFIERS = frozenset({"email", "phone", "email_sha256", "phone_sha256"})
 
 _NAMES = frozenset(
     {
@@ -55,8 +56,12 @@ def mask_personal(value: Any) -> Any:
 
 
 def mask_identifier(kind: str, value: str) -> str:
-    """Mask the value of an identifier when its type is personal or it looks like a contact."""
-    if kind in PERSONAL_IDENTIFIERS or _EMAIL.fullmatch(value) or _PHONE.fullmatch(value):
+    """Mask the value of an identifier when its type is personal or it looks like a contact,
+
+    with or without a scope before it.
+    """
+    bare = value.rpartition("::")[2]
+    if kind in PERSONAL_IDENTIFIERS or _EMAIL.fullmatch(bare) or _PHONE.fullmatch(bare):
         return mask_text(value)
     return value
 

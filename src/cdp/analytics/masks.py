@@ -6,7 +6,7 @@ wherever they stand. Where a nested value cannot be told apart surely, more is h
 
 from __future__ import annotations
 
-from cdp.access.masking import MASK
+from cdp.access.masking import MASK, PERSONAL_IDENTIFIERS
 from cdp.analytics.quote import quote_text
 
 # Keys are compared without case and separators; ``cdp.access.masking.is_personal`` is the measure.
@@ -22,7 +22,7 @@ _EDGE = r"[^\s@/?&=<>\"',;:\\]"
 # A backslash and what follows belong together, or what is left would not be JSON any more.
 _EMAIL = rf"(?:\\.|{_EDGE})+(?:@|%40){_EDGE}+\.{_EDGE}+"
 _EMAIL_ALONE = r"[^\s@]+@[^\s@]+\.[^\s@]+"
-_PHONE_ALONE = r"\+\d{8,15}"
+_PHONE_ALONE = r"(?:\S*::)?\+\d{8,15}"
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _DEPTH = 5
@@ -68,8 +68,9 @@ def mask_emails(text: str) -> str:
 def mask_identifier(kind: str, value: str) -> str:
     """SQL for an identifier's value: hidden when it is, or looks like, an e-mail or a phone."""
     alone = quote_text(f"{_EMAIL_ALONE}|{_PHONE_ALONE}")
+    personal = ", ".join(quote_text(one) for one in sorted(PERSONAL_IDENTIFIERS))
     return (
-        f"CASE WHEN {kind} IN ('email', 'phone') OR regexp_full_match({value}, {alone})"
+        f"CASE WHEN {kind} IN ({personal}) OR regexp_full_match({value}, {alone})"
         f" THEN {mask_text(value)} ELSE {value} END"
     )
 

@@ -135,28 +135,3 @@ def find_spelling(conn: Driver, asked: Identifier) -> Identifier | None:
         tuple(asked),
     ).fetchall()
     return Identifier(rows[0][0], rows[0][1]) if len(rows) == 1 else None
-
-
-def drop_forms(conn: Driver, names: Mapping[int, Identifier], rules: Rules) -> None:
-    """Forget the forms of nodes that are being erased: a digest tells who somebody was."""
-    forms = [(node_id, form_of(name, rules)) for node_id, name in names.items()]
-    rows = sorted((form, node_id) for node_id, form in forms if form is not None)
-    conn.execute(
-        """WITH gone AS (
-               SELECT type, form, array_agg(node_id) AS node_ids
-                 FROM unnest(%b::text[], %b::text[], %b::bigint[]) AS g (type, form, node_id)
-                GROUP BY type, form),
-           emptied AS (
-               DELETE FROM identifier_forms f USING gone g
-                WHERE (f.type, f.form) = (g.type, g.form) AND f.node_ids <@ g.node_ids)
-           UPDATE identifier_forms f
-              SET node_ids = ARRAY(SELECT n FROM unnest(f.node_ids) AS n
-                                    WHERE n <> ALL (g.node_ids) ORDER BY n)
-             FROM gone g
-            WHERE (f.type, f.form) = (g.type, g.form) AND NOT f.node_ids <@ g.node_ids""",
-        (
-            [form.type for form, _ in rows],
-            [form.form for form, _ in rows],
-            [node_id for _, node_id in rows],
-        ),
-    )

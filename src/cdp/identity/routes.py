@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Body, Depends, Query
 
@@ -15,6 +15,7 @@ from cdp.identity import by_hand_routes, dry_run_routes, rules_job_routes, surve
 from cdp.identity.by_hand_routes import Steward
 from cdp.identity.change_rules_store import RulesVersion, change_rules, list_versions
 from cdp.identity.explain_store import Step, explain, list_changes, list_refusals, list_steps
+from cdp.identity.facts import JoinRule
 from cdp.identity.find_store import (
     PROFILE_ID_TYPE,
     FoundProfile,
@@ -27,6 +28,8 @@ from cdp.model import Identifier
 from cdp.runtime.clock import format_time
 from cdp.runtime.cursors import decode_cursor, encode_cursor
 from cdp.storage.database import Database, Driver, driver
+
+_JOINS = frozenset(get_args(JoinRule))
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
 
@@ -178,5 +181,5 @@ def _show_edge(step: Step, caller: Caller) -> dict[str, Any]:
 
 
 def _show_step(step: Step, caller: Caller) -> dict[str, Any]:
-    change = "joined" if step.rule in ("seen_together", "moved") else "refused"
+    change = "joined" if step.rule in _JOINS else "refused"
     return {"change": change, **_show_edge(step, caller)}
