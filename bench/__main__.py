@@ -24,8 +24,8 @@ from rich.table import Table
 from cdp.runtime.logs import configure_logs
 
 PARTS = (
-    "ingest", "door", "log", "worker", "orders", "imports", "rules", "analytics", "suggest",
-    "end_to_end",
+    "ingest", "door", "log", "worker", "identity", "orders", "imports", "rules", "analytics",
+    "suggest", "end_to_end",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

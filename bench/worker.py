@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,10 @@ class Ours:
         """Put fresh events of known people into the log, a hundred to a record."""
         lines = make_lines(BATCH * batches, self._number)
         self._number += len(lines)
+        self.append_lines(lines)
+
+    def append_lines(self, lines: Sequence[bytes]) -> None:
+        """Put events into the log, a hundred to a record."""
         at = format_time(now())
         records = [
             pack_record(
