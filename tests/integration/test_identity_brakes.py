@@ -71,7 +71,7 @@ def test_a_newcomer_whom_a_full_component_refuses_leaves_its_refusals_alone(
     apply(database, store, saw("user_id:a anonymous_id:d", 2))
     apply(database, store, saw("user_id:a email:new@x", 3))
     reasons = [row[0] for row in query(database, "SELECT reason FROM refusals ORDER BY reason")]
-    assert reasons == ["hot_identifier", "unique_conflict"]
+    assert reasons == ["limit", "unique_conflict"]
     again = rebuilt_partition(database)
     assert len(again.refusals) == 1
 

@@ -219,7 +219,8 @@ class Hand(Deciding):
             "SELECT reason FROM refusals WHERE link_id = %s ORDER BY reason = 'unique_conflict'",
             (link_id,),
         ).fetchall()
-        reason = rows[-1][0] if rows else "component_full"
+        # No limit stops a merge by hand but that of all identifiers together.
+        reason = rows[-1][0] if rows and rows[-1][0] != "limit" else "component_full"
         details: dict[str, object] = {}
         if reason == "unique_conflict":
             found = self.conn.execute(

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from cdp.identity.facts import LinkFact, Node, Reason, Refusal
-from cdp.identity.links_store import read_component_links
+from cdp.identity.links_store import read_component_links, read_links_for_replay
 from cdp.identity.nodes_store import SHARED
 from cdp.identity.partition import Span, StoredProfile
+from cdp.identity.rules import Rules
 from cdp.model import Identifier
 from cdp.storage.database import Driver
 
@@ -76,6 +77,27 @@ def load_components(conn: Driver, component_ids: Collection[int]) -> Stored:
     return stored
 
 
+def load_facts(
+    conn: Driver, rules: Rules, node_ids: Collection[int]
+) -> tuple[dict[int, Node], list[LinkFact]]:
+    """Return what the replay of the components of some nodes under ``rules`` needs, and nothing of
+
+    what is stored of its results.
+    """
+    rows = conn.execute(
+        """SELECT node_id, type, value, first_seen, quarantined, component_id FROM nodes
+            WHERE variant = '' AND component_id IN (
+                SELECT component_id FROM nodes WHERE node_id = ANY(%b))""",
+        (sorted(node_ids),),
+    ).fetchall()
+    nodes = {row[0]: Node(*row[:5]) for row in rows}
+    contacts = [n for n, one in nodes.items() if rules.rule_of(one.type).strength == "contact"]
+    links = read_links_for_replay(conn, {row[5] for row in rows}, contacts)
+    stored = Stored(nodes, {}, {}, {}, {}, {}, {}, {})
+    add_outsiders(conn, stored, links)
+    return nodes, links
+
+
 def add_outsiders(conn: Driver, stored: Stored, links: Iterable[LinkFact]) -> None:
     """Add the nodes that ``links`` name and that no loaded component holds: quarantined ones, and
 
@@ -85,7 +107,8 @@ def add_outsiders(conn: Driver, stored: Stored, links: Iterable[LinkFact]) -> No
     if not missing:
         return
     for row in conn.execute(
-        "SELECT node_id, type, value, first_seen, true FROM nodes WHERE node_id = ANY(%b)",
+        """SELECT node_id, type, value, first_seen, true, NOT quarantined
+             FROM nodes WHERE node_id = ANY(%b)""",
         (sorted(missing),),
     ):
         stored.nodes[row[0]] = Node(*row)

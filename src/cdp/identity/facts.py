@@ -36,6 +36,8 @@ class Node(NamedTuple):
     first_seen: datetime
     quarantined: bool = False
     """Found hot before: its links are withdrawn, whether or not they are all at hand."""
+    is_beyond_cap: bool = False
+    """Of another component, where one of the two was full when they met: withheld as a hot one."""
 
 
 DayRange = tuple[int, int]

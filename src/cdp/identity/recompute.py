@@ -261,7 +261,10 @@ class _Recomputation:
             for node_id in link.node_ids:
                 outsider = self.stored.nodes.get(node_id)
                 if outsider is not None and self.labels.get(node_id) != home:
-                    nodes[home][node_id] = outsider._replace(quarantined=True)
+                    nodes[home][node_id] = outsider._replace(
+                        quarantined=True,
+                        is_beyond_cap=outsider.is_beyond_cap or not outsider.quarantined,
+                    )
         self.resolutions = {
             label: resolve_any(members.values(), links.get(label, ()), self.rules)
             for label, members in nodes.items()

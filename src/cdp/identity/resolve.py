@@ -147,6 +147,8 @@ class _Replay:
         for node_id in node_ids:
             if node_id in self._blocked:
                 self._refuse(link, top, node_id, "blocked", at)
+            elif self._by_id[node_id].is_beyond_cap:
+                self._refuse(link, top, node_id, "limit", at)
             elif node_id in self._hot:
                 self._refuse(link, top, node_id, "hot_identifier", at)
 
