@@ -32,6 +32,22 @@ def read_component_links(conn: Driver, component_ids: Iterable[int]) -> list[Lin
     return [_read_row(row) for row in rows]
 
 
+def read_links_for_replay(
+    conn: Driver, component_ids: Iterable[int], contacts: Iterable[int]
+) -> list[LinkFact]:
+    """Return the links of components that still stand; days only for those that hold contacts,
+
+    because the days of others decide nothing, and reading them costs as much as all the rest.
+    """
+    rows = conn.execute(
+        """SELECT link_id, link_key, node_ids, first_at, first_message_id,
+                  CASE WHEN node_ids && %b::bigint[] THEN active_days END, kind
+             FROM links WHERE component_id = ANY(%b) AND retracted_at IS NULL""",
+        (sorted(contacts), sorted(component_ids)),
+    ).fetchall()
+    return [_read_row(row) for row in rows]
+
+
 def read_links_of(conn: Driver, node_ids: Iterable[int]) -> list[LinkFact]:
     """Return everything that was seen with some nodes, and their twins. Reads the whole table."""
     rows = conn.execute(
@@ -108,10 +124,11 @@ def _by_key(links: Iterable[LinkFact]) -> dict[LinkKey, LinkFact]:
 
 
 def _read_row(
-    row: tuple[int, str, list[int], datetime, str, Multirange[date], LinkKind],
+    row: tuple[int, str, list[int], datetime, str, Multirange[date] | None, LinkKind],
 ) -> LinkFact:
     trusted = row[6] != "seen" or row[1].startswith("1:")
-    return LinkFact(row[0], trusted, tuple(row[2]), row[3], row[4], _read_days(row[5]), row[6])
+    days = () if row[5] is None else _read_days(row[5])
+    return LinkFact(row[0], trusted, tuple(row[2]), row[3], row[4], days, row[6])
 
 
 def _read_days(days: Multirange[date]) -> tuple[DayRange, ...]:
