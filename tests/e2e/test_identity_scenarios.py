@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from cdp.erase_people import erase
 from cdp.identity.facts import LinkKind
 from cdp.model import Identifier
-from tests.support.committed import committing
+from cdp.runtime.clock import format_time, now
+from cdp.storage.database import driver
 from tests.support.identity_scenarios import SCENARIOS, Scenario
 from tests.support.identity_wire import IdentityWire, run_identity_wire
 from tests.support.postgres import PostgresServer
@@ -92,17 +95,32 @@ def test_an_email_on_two_users_shows_who_else_claims_it(wire: IdentityWire) -> N
     assert claimant["traits"]["email"] == "claim@x.cn"
 
 
-def test_an_erased_person_who_is_seen_again_has_no_history(wire: IdentityWire) -> None:
-    at = "2026-01-01T00:00:00Z"
-    _post(wire, "erased-1", timestamp=at, userId="erased", context={"traits": {"city": "上海"}})
+def _erase(wire: IdentityWire, name: Identifier) -> None:
+    with wire.stack.database.transaction() as connection:
+        erase(driver(connection), [name], country="CN", currency="CNY", now=now())
+
+
+def test_21_an_erased_person_who_is_seen_again_is_somebody_new_without_a_history(
+    wire: IdentityWire,
+) -> None:
+    at = format_time(now() - timedelta(days=3))
+    context = {"traits": {"city": "上海"}}
+    _post(wire, "erased-1", timestamp=at, userId="erased", anonymousId="er", context=context)
     before = wire.read("user_id:erased")
     assert (before["events"], before["traits"]["city"]) == (1, "上海")
-    with committing(wire.stack.database) as batch:
-        row = batch.tx.execute("SELECT node_id FROM nodes WHERE value = 'erased'").fetchone()
-        assert row is not None
-        batch.erase(row[0])
-    assert not wire.lookup([Identifier("user_id", "erased")])
-    _post(wire, "erased-2", timestamp="2026-02-01T00:00:00Z", userId="erased")
+    _erase(wire, Identifier("user_id", "erased"))
+    names = [Identifier("user_id", "erased"), Identifier("anonymous_id", "er")]
+    assert not wire.lookup(names)
+    _post(wire, "erased-2", timestamp=format_time(now()), userId="erased")
     after = wire.read("user_id:erased")
-    assert (after["events"], after["traits"], after["version"]) == (1, {}, 1)
-    assert after["first_seen"] == "2026-02-01T00:00:00.000Z"
+    assert (after["events"], after["traits"]) == (1, {})
+    assert set(wire.lookup(names)) == {names[0]}
+
+
+def test_22_what_an_erased_person_did_before_brings_nobody_back(wire: IdentityWire) -> None:
+    at = format_time(now() - timedelta(days=3))
+    _post(wire, "gone-1", timestamp=at, userId="gone")
+    _erase(wire, Identifier("user_id", "gone"))
+    _post(wire, "gone-1", timestamp=at, userId="gone")
+    _post(wire, "gone-2", timestamp=format_time(now() - timedelta(hours=1)), userId="gone")
+    assert not wire.lookup([Identifier("user_id", "gone")])

@@ -11,7 +11,7 @@ sends the same stories through the door. What each goes into more deeply stands 
 - 11, 12, 16 (at one moment, in one hop): ``property/test_identity_machine``
 - 14, 15 (duplicates, oneself): ``property/test_identity_store``
 - 19, 20 (spellings): ``test_identifiers``, ``integration/test_identity_trouble``
-- 21, 22 (deletion): ``e2e/test_identity_scenarios``, as far as something is erased
+- 21, 22 (deletion): ``e2e/test_identity_scenarios``, ``integration/test_privacy``
 - 23 (limits): ``test_resolve``, ``property/test_identity_oracle``
 """
 
