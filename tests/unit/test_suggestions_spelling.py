@@ -59,6 +59,12 @@ def test_a_chinese_name_sounds_like_its_latin_letters(han: str, latin: str) -> N
     assert sound(han) == sound(latin)
 
 
+def test_a_chinese_name_comes_apart_into_what_it_sounds_like() -> None:
+    name = read_name("欧阳小明")
+    assert name is not None
+    assert (name.whole, name.family, name.given) == ("欧阳小明", "ouyang", "xiaoming")
+
+
 def test_names_from_parts_are_those_from_the_whole() -> None:
     assert whole("", "Ann", "Lee") == whole("Ann Lee")
     assert read_name("", "小明", "王") == read_name("王小明")

@@ -47,10 +47,11 @@ def _jaro(column: str, least: float) -> str:
     return f"jaro_winkler_similarity({column}_l, {column}_r) >= {least}"
 
 
-def _crossed(least: float) -> str:
+def _alike(one: str, other: str) -> str:
+    """Equal, or long enough to be a slip: ``li`` and ``liu`` are two families."""
     return (
-        f"(jaro_winkler_similarity(family_l, given_r) >= {least}"
-        f" AND jaro_winkler_similarity(given_l, family_r) >= {least})"
+        f"({one} = {other} OR (least(length({one}), length({other})) >= 3"
+        f" AND jaro_winkler_similarity({one}, {other}) >= 0.9))"
     )
 
 
@@ -100,7 +101,8 @@ FIELDS: tuple[Field, ...] = (
             Level("same_sound", "sound_l = sound_r", 0.06, 0.0002),
             Level(
                 "similar",
-                f"({_jaro('family', 0.88)} AND {_jaro('given', 0.88)}) OR {_crossed(0.88)}",
+                f"({_alike('family_l', 'family_r')} AND {_alike('given_l', 'given_r')})"
+                f" OR ({_alike('family_l', 'given_r')} AND {_alike('given_l', 'family_r')})",
                 0.11,
                 0.0003,
             ),

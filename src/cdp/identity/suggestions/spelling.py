@@ -45,8 +45,9 @@ class Name(NamedTuple):
     """The same whatever the order of its words."""
     family: str
     given: str
+    """Both in Latin letters as far as the script can be read: characters are pinyin."""
     letters: str
-    """Family name, then given, in Latin letters as far as the script can be read."""
+    """Family name, then given."""
     sound: str
     """The letters as every order of the words has them."""
 
@@ -132,7 +133,7 @@ def _read_han(family: str, given: str) -> Name | None:
     family_letters = _SURNAME_READINGS.get(family) or sound_out(family)
     given_letters = sound_out(given)
     letters = family_letters + given_letters
-    return Name(family + given, family, given, letters, _sound(letters))
+    return Name(family + given, family_letters, given_letters, letters, _sound(letters))
 
 
 def sound_out(han: str) -> str:
