@@ -44,7 +44,8 @@ def normalise(type_name: str, value: object, rules: Rules) -> str | None:
 
 def is_blocked(identifier: Identifier, rules: Rules) -> bool:
     """Whether ``identifier`` (normalised) names nobody: by its type's rule, or by hand."""
-    return _reader_of(rules).is_blocked(identifier.type, identifier.value)
+    reader = _reader_of(rules)
+    return not reader.was_read(identifier) and reader.is_blocked(identifier.type, identifier.value)
 
 
 class _Reader:
@@ -118,6 +119,11 @@ class _Reader:
         if said is not None and rule.scope is not None:
             spelled = add_scope(spelled, find_scope(type_name, rule.scope, said))
         return None if len(spelled) > MAX_LENGTH else spelled
+
+    def was_read(self, identifier: Identifier) -> bool:
+        """Whether a claim was remembered that says ``identifier`` as it is: it names somebody."""
+        known = self._cache.get(identifier)
+        return known is not None and known[1] == identifier
 
     def is_blocked(self, type_name: str, text: str) -> bool:
         if self._rules.blocks and self._is_blocked_by_hand(type_name, text):
