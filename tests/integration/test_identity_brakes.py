@@ -7,10 +7,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy.exc import OperationalError
 
 from cdp.identity.check_store import check_identity
+from cdp.identity.explain_store import Explanation, explain
+from cdp.identity.find_store import find_named_node, find_profile
 from cdp.identity.identity_metrics import IdentityCollector
 from cdp.identity.replay_tally import ReplayTally, tally
 from cdp.identity.rules_store import read_rules
 from cdp.identity.tally_store import flush
+from cdp.model import Identifier
 from cdp.storage.database import Database, driver
 from tests.integration.test_identity_by_hand import groups, rebuilt_is_stored
 from tests.support.identity_rows import apply, make_store, query, rebuilt_partition
@@ -135,3 +138,28 @@ def _scrape(database: Database) -> str:
     registry = CollectorRegistry()
     registry.register(IdentityCollector(database))
     return generate_latest(registry).decode()
+
+
+def test_two_people_whom_a_hot_identifier_would_tie_are_told_what_withheld_them(
+    database: Database,
+) -> None:
+    apply(database, make_store(), *(saw(f"user_id:u{n} {SHOP}", n) for n in range(9)))
+    told = _explain(database, Identifier("user_id", "u1"), Identifier("user_id", "u2"))
+    assert not told.same
+    assert [(step.strong.value, step.weak.value, step.rule) for step in told.withheld] == [
+        ("u1", "shop@x.cn", "hot_identifier"),
+        ("u2", "shop@x.cn", "hot_identifier"),
+    ]
+    assert told.withheld[0].evidence.message_id == f"user_id:u1 {SHOP}@1"
+
+
+def _explain(database: Database, one: Identifier, other: Identifier) -> Explanation:
+    with database.snapshot() as connection:
+        tx = driver(connection)
+        nodes = [find_named_node(tx, name) or 0 for name in (one, other)]
+        found = [find_profile(tx, name) for name in (one, other)]
+        assert found[0] is not None
+        assert found[1] is not None
+        ours, theirs = ([n, *who.node_ids] for n, who in zip(nodes, found, strict=True) if who)
+        same = found[0].profile_no == found[1].profile_no
+        return explain(tx, read_rules(tx, "CN"), ours, theirs, same=same)

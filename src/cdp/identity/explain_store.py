@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from cdp.identity.components_store import Stored, load_components
-from cdp.identity.facts import Join, Refusal, Resolution
+from cdp.identity.components_store import load_facts
+from cdp.identity.facts import Join, Node, Refusal, Resolution
 from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.model import Identifier
@@ -46,25 +46,28 @@ class Explanation:
 
 @dataclass(slots=True)
 class _Component:
-    stored: Stored
+    nodes: Mapping[int, Node]
     resolution: Resolution
-    evidence: dict[int, Evidence] = field(default_factory=dict)
 
-    def name(self, node_id: int) -> Identifier:
-        node = self.stored.nodes[node_id]
-        return Identifier(node.type, node.value)
+    def tell(
+        self, conn: Driver, found: Sequence[Join | Refusal], starts: Sequence[int] = ()
+    ) -> tuple[Step, ...]:
+        """Return the steps of joins and refusals; with ``starts``, as walked from there."""
+        evidence = _read_evidence(conn, {one.link_id for one in found})
+        steps = [self._step(one, evidence[one.link_id]) for one in found]
+        for position, start in enumerate(starts):
+            if found[position].strong != start:
+                step = steps[position]
+                steps[position] = replace(step, strong=step.weak, weak=step.strong)
+        return tuple(steps)
 
-    def step(self, found: Join | Refusal) -> Step:
+    def _step(self, found: Join | Refusal, evidence: Evidence) -> Step:
         rule = found.rule if isinstance(found, Join) else found.reason
-        evidence = self.evidence[found.link_id]
-        return Step(self.name(found.strong), self.name(found.weak), rule, found.at, evidence)
+        return Step(self._name(found.strong), self._name(found.weak), rule, found.at, evidence)
 
-    def turn(self, join: Join, start: int) -> Step:
-        """Return the step of ``join`` as walked from ``start``."""
-        step = self.step(join)
-        if join.strong == start:
-            return step
-        return replace(step, strong=step.weak, weak=step.strong)
+    def _name(self, node_id: int) -> Identifier:
+        node = self.nodes[node_id]
+        return Identifier(node.type, node.value)
 
 
 def explain(
@@ -75,30 +78,42 @@ def explain(
     The first node of each is the one asked for. ``same`` says what is stored.
     """
     component = _replay(conn, rules, [*ours, *theirs])
+    resolution = component.resolution
     if same:
-        path = find_path(component.resolution.joins, ours[0], theirs[0])
-        return Explanation(True, tuple(component.turn(join, start) for start, join in path))
-    left, right = set(ours), set(theirs)
-    withheld = tuple(
-        component.step(refusal)
-        for refusal in component.resolution.refusals
-        if (refusal.strong in left and refusal.weak in right)
-        or (refusal.strong in right and refusal.weak in left)
-        or _clash_over(refusal, left, right, component.resolution.joins)
-    )
-    return Explanation(False, (), withheld)
+        path = find_path(resolution.joins, ours[0], theirs[0])
+        joins, starts = [join for _, join in path], [start for start, _ in path]
+        return Explanation(True, component.tell(conn, joins, starts))
+    withheld = list_withheld(resolution.joins, resolution.refusals, set(ours), set(theirs))
+    return Explanation(False, (), component.tell(conn, withheld))
 
 
-def _clash_over(refusal: Refusal, left: set[int], right: set[int], joins: Iterable[Join]) -> bool:
-    """Whether one side was refused a node that the other holds by a join."""
-    for claimants, holders in ((left, right), (right, left)):
-        if refusal.strong in claimants and any(
-            refusal.weak in (join.weak, join.strong)
-            and (join.strong in holders or join.weak in holders)
-            for join in joins
-        ):
-            return True
-    return False
+def list_withheld(
+    joins: Iterable[Join], refusals: Iterable[Refusal], left: set[int], right: set[int]
+) -> list[Refusal]:
+    """Return the refusals that keep two people apart, in their order. Pure.
+
+    Those of a node of one to the other; of a node to one side that the other holds by a join; and
+    those of a node to both sides, as of an identifier that is nobody's.
+    """
+    partners: dict[int, set[int]] = {}
+    for join in joins:
+        partners.setdefault(join.strong, set()).add(join.weak)
+        partners.setdefault(join.weak, set()).add(join.strong)
+    found = list(refusals)
+    refused = [{one.weak for one in found if one.strong in side} for side in (left, right)]
+    to_both = refused[0] & refused[1]
+
+    def concerns(refusal: Refusal) -> bool:
+        for claimants, holders in ((left, right), (right, left)):
+            if refusal.strong in claimants and (
+                refusal.weak in holders
+                or refusal.weak in to_both
+                or not holders.isdisjoint(partners.get(refusal.weak, ()))
+            ):
+                return True
+        return False
+
+    return [refusal for refusal in found if concerns(refusal)]
 
 
 def find_path(joins: Iterable[Join], start: int, end: int) -> list[tuple[int, Join]]:
@@ -135,24 +150,22 @@ def list_steps(conn: Driver, rules: Rules, node_ids: Sequence[int]) -> list[Step
     found: list[Join | Refusal] = [*component.resolution.joins, *component.resolution.refusals]
     concerned = [step for step in found if step.strong in mine or step.weak in mine]
     concerned.sort(key=lambda step: (step.at, step.link_id))
-    return [component.step(step) for step in concerned]
+    return list(component.tell(conn, concerned))
 
 
 def _replay(conn: Driver, rules: Rules, node_ids: Sequence[int]) -> _Component:
-    rows = conn.execute(
-        "SELECT DISTINCT component_id FROM nodes WHERE node_id = ANY(%b)", (sorted(node_ids),)
-    ).fetchall()
-    stored = load_components(conn, [row[0] for row in rows])
-    resolution = resolve(stored.nodes.values(), stored.links.values(), rules)
-    return _Component(stored, resolution, _read_evidence(conn, stored))
+    nodes, links = load_facts(conn, rules, node_ids)
+    return _Component(nodes, resolve(nodes.values(), links, rules))
 
 
-def _read_evidence(conn: Driver, stored: Stored) -> dict[int, Evidence]:
+def _read_evidence(conn: Driver, link_ids: Collection[int]) -> dict[int, Evidence]:
+    if not link_ids:
+        return {}
     rows = conn.execute(
         """SELECT l.link_id, l.first_message_id, s.source_id
              FROM links l LEFT JOIN sources s ON s.number = l.first_source_number
             WHERE l.link_id = ANY(%b)""",
-        (sorted(stored.links),),
+        (sorted(link_ids),),
     ).fetchall()
     return {row[0]: Evidence(row[1], row[2]) for row in rows}
 
