@@ -19,10 +19,11 @@ from typing import NamedTuple, TypeVar
 from cdp.identity.default_types import HASHED_TYPES
 from cdp.identity.facts import Join, JoinRule, LinkFact, Node, ProfileKey, Refusal, Resolution
 from cdp.identity.rules import Rules
-from cdp.identity.scopes import split_scope
+from cdp.identity.scopes import SEPARATOR, split_scope
 from cdp.model import Identifier
 
 _Told = TypeVar("_Told", Join, Refusal)
+_HASHED = frozenset(HASHED_TYPES)
 _HASHED_OF = {clear: hashed for hashed, clear in HASHED_TYPES.items()}
 
 
@@ -58,7 +59,8 @@ def form_of(identifier: Identifier, rules: Rules) -> Form | None:
 
 def is_variant(identifier: Identifier) -> bool:
     """Whether it is a hashed form, or has a scope: the first of them makes forms necessary."""
-    return identifier.type in HASHED_TYPES or split_scope(identifier.value)[0] is not None
+    kind, value = identifier
+    return kind in _HASHED or (SEPARATOR in value and split_scope(value)[0] is not None)
 
 
 def list_pairs(spellings: Mapping[int, Identifier]) -> list[tuple[int, int]]:
