@@ -14,7 +14,7 @@ from cdp.access.scopes import ADMIN, SCOPES, Caller
 from cdp.access.token_directory import TokenDirectory
 from cdp.errors import NotFound, Unprocessable
 from cdp.runtime.clock import format_time, now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, driver
 
 Admin = Annotated[Caller, Depends(require(ADMIN))]
@@ -40,8 +40,7 @@ def create_router(database: Database, tokens: TokenDirectory) -> APIRouter:
         after = decode_cursor(cursor, tuple[datetime, str]) if cursor else None
         with database.transaction() as connection:
             found = tokens_store.list_tokens(driver(connection), limit=limit + 1, after=after)
-        page, more = found[:limit], len(found) > limit
-        following = encode_cursor((page[-1].created_at, page[-1].token_id)) if more else None
+        page, following = cut_page(found, limit, lambda token: (token.created_at, token.token_id))
         return {"data": [_show(token) for token in page], "next": following}
 
     @router.post("/v1/tokens", status_code=201)
@@ -78,8 +77,7 @@ def create_router(database: Database, tokens: TokenDirectory) -> APIRouter:
         before = decode_cursor(cursor, tuple[int])[0] if cursor else None
         with database.transaction() as connection:
             found = audit_store.list_audit(driver(connection), limit=limit + 1, before=before)
-        page = found[:limit]
-        following = encode_cursor((page[-1]["id"],)) if len(found) > limit else None
+        page, following = cut_page(found, limit, lambda entry: (entry["id"],))
         return {"data": page, "next": following}
 
     return router

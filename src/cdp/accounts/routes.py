@@ -24,7 +24,7 @@ from cdp.accounts.accounts_read_store import (
 from cdp.errors import NotFound
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import format_time, now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
 from cdp.storage.database import Database, driver
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
@@ -46,8 +46,7 @@ def create_router(database: Database, read_name: Callable[[str], str]) -> APIRou
             accounts = list_accounts(
                 driver(connection), now(), after=after, limit=limit + 1, type=type
             )
-        page = accounts[:limit]
-        following = encode_cursor((page[-1].account_no,)) if len(accounts) > limit else None
+        page, following = cut_page(accounts, limit, lambda one: (one.account_no,))
         is_masked = not caller.sees_personal
         return _answer(
             {"data": [show_account(one, is_masked=is_masked) for one in page], "next": following}

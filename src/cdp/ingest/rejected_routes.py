@@ -23,7 +23,7 @@ from cdp.ingest.rejected_store import (
 )
 from cdp.ingest.replay_store import Replay, Replayer
 from cdp.log.port import Log, LogUnavailable
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
 from cdp.storage.database import Database, driver
 
 May = Annotated[Caller, Depends(require("sources:write"))]
@@ -81,11 +81,9 @@ def create_router(database: Database, log: Log, replayer: Replayer) -> APIRouter
         wanted = RejectedFilter(source, code, since, until, replayed=_read_status(status))
         with database.transaction() as connection:
             rows = list_rejected(driver(connection), wanted, limit=limit + 1, before=before)
-        page, more = rows[:limit], len(rows) > limit
-        return {
-            "data": [show_rejected(row, sees_personal=caller.sees_personal) for row in page],
-            "next": encode_cursor((page[-1].number,)) if more else None,
-        }
+        page, following = cut_page(rows, limit, lambda row: (row.number,))
+        shown = [show_rejected(row, sees_personal=caller.sees_personal) for row in page]
+        return {"data": shown, "next": following}
 
     @router.get("/v1/rejected/counts")
     def get_counts(
@@ -139,11 +137,8 @@ def create_router(database: Database, log: Log, replayer: Replayer) -> APIRouter
             found = letters.list_dead_letters(
                 driver(connection), limit=limit + 1, before=before, is_open=open
             )
-        page, more = found[:limit], len(found) > limit
-        return {
-            "data": [letters.show_dead_letter(letter) for letter in page],
-            "next": encode_cursor((page[-1].number,)) if more else None,
-        }
+        page, following = cut_page(found, limit, lambda letter: (letter.number,))
+        return {"data": [letters.show_dead_letter(letter) for letter in page], "next": following}
 
     @router.post("/v1/dead-letters/{letter_id}/replay")
     def replay_letter(caller: May, letter_id: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from cdp.ingest.sources_store import KeyRow, SourceRow
 from cdp.model import SourceType
 from cdp.runtime.clock import format_time
 from cdp.runtime.clock import now as clock_now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, driver
 
 May = Annotated[Caller, Depends(require("sources:write"))]
@@ -98,9 +98,7 @@ def create_router(database: Database, directory: SourceDirectory) -> APIRouter:
         after = decode_cursor(cursor, tuple[datetime, str]) if cursor else None
         with database.transaction() as connection:
             rows = sources_store.list_sources(driver(connection), limit=limit + 1, after=after)
-        page, more = rows[:limit], len(rows) > limit
-        last = page[-1] if more else None
-        following = encode_cursor((last.created_at, last.source.source_id)) if last else None
+        page, following = cut_page(rows, limit, lambda row: (row.created_at, row.source.source_id))
         return {"data": [show_source(row) for row in page], "next": following}
 
     @router.post("/v1/sources", status_code=201)

@@ -24,7 +24,7 @@ from cdp.orders.orders_read_store import (
     read_versions,
 )
 from cdp.receipts import after_profiles
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, Driver, driver
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
@@ -49,12 +49,12 @@ def create_router(
         past = decode_cursor(cursor, tuple[datetime, int]) if cursor else None
         with find_person(p) as (tx, profile_no):
             orders = read_orders(tx, profile_no, limit=limit + 1, past=past)
-        page = orders[:limit]
+        page, following = cut_page(orders, limit, lambda placed: placed[0])
         is_masked = not caller.sees_personal
         return _answer(
             {
                 "data": [show_order(order, is_masked=is_masked) for _, order in page],
-                "next": encode_cursor(page[-1][0]) if len(orders) > limit else None,
+                "next": following,
             }
         )
 

@@ -20,7 +20,7 @@ from cdp.plan.plan_store import PlanVersion
 from cdp.plan.propose import REQUIRED_FROM, propose_plan
 from cdp.plan.show_observed import show_observed
 from cdp.runtime.clock import format_time, now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
 from cdp.storage.database import Database, driver
 
 Planner = Annotated[Caller, Depends(require("sources:write"))]
@@ -107,8 +107,7 @@ def create_router(
         below = decode_cursor(cursor, tuple[int])[0] if cursor else None
         with database.snapshot() as connection:
             found = plan_store.list_versions(driver(connection), below=below, limit=limit + 1)
-        page = found[:limit]
-        following = encode_cursor((page[-1].version,)) if len(found) > limit else None
+        page, following = cut_page(found, limit, lambda one: (one.version,))
         return {"data": [_show_version(one) for one in page], "next": following}
 
     @router.get("/v1/plan/versions/{version}")

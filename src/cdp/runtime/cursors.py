@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,3 +31,15 @@ def decode_cursor(text: str, form: type[T], parameter: str = "cursor") -> T:
         raise Unprocessable(
             "bad_cursor", "give the cursor exactly as `next` had it", path=f"/{parameter}"
         ) from error
+
+
+def cut_page(
+    found: Sequence[T], limit: int, find_place: Callable[[T], Sequence[Any]]
+) -> tuple[Sequence[T], str | None]:
+    """Return the first ``limit`` of ``found``, and the cursor behind them if there are more.
+
+    Whoever reads a page asks for one more than ``limit``. ``find_place`` returns what a cursor
+    holds of the last one on the page.
+    """
+    page = found[:limit]
+    return page, encode_cursor(find_place(page[-1])) if len(found) > limit else None

@@ -12,7 +12,7 @@ from cdp.access import audit_store
 from cdp.errors import Conflict, NotFound, Unprocessable
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now, parse_time
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.segments import faces_engine, members_engine, segments_store
 from cdp.segments.definitions import (
     Definition,
@@ -199,9 +199,8 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
         freshness = services.freshness()
         with services.database.transaction() as connection:
             found = segments_store.list_segments(driver(connection), limit=limit + 1, after=after)
-        page = found[:limit]
+        page, following = cut_page(found, limit, lambda segment: (segment.key,))
         sizes = members_engine.count_by_segment(services.reader)
-        following = encode_cursor((page[-1].key,)) if len(found) > limit else None
         rows = [_show(services, segment, sizes.get(segment.key, 0)) for segment in page]
         return {"data": rows, "next": following, **freshness}
 

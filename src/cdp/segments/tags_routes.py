@@ -12,7 +12,7 @@ from cdp.errors import Conflict, NotFound, Unprocessable
 from cdp.model import Identifier
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
 from cdp.segments import segments_store, tag_values_engine, tags_store
 from cdp.segments.definitions import Definition, UnitName, clean_document
 from cdp.segments.members_routes import read_since
@@ -203,9 +203,8 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
         freshness = services.freshness()
         with services.database.transaction() as connection:
             found = tags_store.list_tags(driver(connection), limit=limit + 1, after=after)
-        page = found[:limit]
+        page, following = cut_page(found, limit, lambda tag: (tag.key,))
         counts = tag_values_engine.count_by_tag(services.reader)
-        following = encode_cursor((page[-1].key,)) if len(found) > limit else None
         rows = [_show(services, tag, counts.get(tag.key, 0)) for tag in page]
         return {"data": rows, "next": following, **freshness}
 

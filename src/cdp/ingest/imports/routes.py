@@ -19,7 +19,7 @@ from cdp.ingest.imports.receive_upload import Upload, receive_upload
 from cdp.ingest.imports.start_import import Imports
 from cdp.ingest.rejected_store import mask_raw
 from cdp.runtime.clock import format_time, now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, driver
 
 May = Annotated[Caller, Depends(require("sources:write"))]
@@ -106,12 +106,8 @@ def create_router(database: Database, imports: Imports, write_receipt: WriteRece
             rows = store.list_imports(
                 driver(connection), limit=limit + 1, status=status, source_id=source, before=before
             )
-        page = rows[:limit]
-        last = page[-1] if len(rows) > limit else None
-        return {
-            "data": [show_import(row, write_receipt) for row in page],
-            "next": encode_cursor((last.created_at, last.import_id)) if last else None,
-        }
+        page, following = cut_page(rows, limit, lambda row: (row.created_at, row.import_id))
+        return {"data": [show_import(row, write_receipt) for row in page], "next": following}
 
     @router.get("/v1/imports/{import_id}")
     def get_import(caller: May, import_id: str) -> dict[str, Any]:
@@ -130,21 +126,19 @@ def create_router(database: Database, imports: Imports, write_receipt: WriteRece
             rows = store.list_rejected_rows(
                 driver(connection), import_id, limit=limit + 1, after=after
             )
-        page = rows[:limit]
-        return {
-            "data": [
-                {
-                    "row": row.row,
-                    "code": row.code,
-                    "message": row.message,
-                    "raw": row.raw.decode("utf-8", "replace")
-                    if caller.sees_personal
-                    else mask_raw(row.raw),
-                }
-                for row in page
-            ],
-            "next": encode_cursor((page[-1].row,)) if len(rows) > limit else None,
-        }
+        page, following = cut_page(rows, limit, lambda row: (row.row,))
+        shown = [
+            {
+                "row": row.row,
+                "code": row.code,
+                "message": row.message,
+                "raw": row.raw.decode("utf-8", "replace")
+                if caller.sees_personal
+                else mask_raw(row.raw),
+            }
+            for row in page
+        ]
+        return {"data": shown, "next": following}
 
     @router.post("/v1/imports/{import_id}/cancel")
     def cancel_import(caller: May, import_id: str) -> dict[str, Any]:
