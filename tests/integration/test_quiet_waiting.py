@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from cdp.analytics.engine import Engine
 from cdp.analytics.feed import Feed
-from cdp.ingest import source_directory
 from cdp.ingest.source_directory import SourceDirectory
+from cdp.storage import listening
 from cdp.storage.database import Database
 
 
@@ -29,7 +29,7 @@ def nowhere() -> Iterator[Database]:
 def test_the_sources_say_once_that_they_are_not_followed(
     nowhere: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_directory, "_RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(listening, "_RECONNECT_SECONDS", 0.01)
     directory = SourceDirectory(nowhere)
     with capture_logs() as said:
         directory.start()

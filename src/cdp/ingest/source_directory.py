@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-
-import psycopg
-import sqlalchemy as sa
 
 from cdp.errors import Unavailable
 from cdp.model import Source
 from cdp.runtime.clock import now as clock_now
 from cdp.runtime.logs import get_logger
 from cdp.storage.database import Database, driver
+from cdp.storage.listening import DATABASE_ERRORS, ChannelFollower
 
 SOURCES_CHANNEL = "cdp_sources"
 """Notified in the transaction that changes a source or a key."""
 
-_LOOK_AGAIN_SECONDS = 10.0
 _NOTE_USE_EVERY_SECONDS = 10.0
-_RECONNECT_SECONDS = 1.0
-_STOP_SECONDS = 0.2
 
 _log = get_logger(__name__)
-_DATABASE_ERRORS = (sa.exc.SQLAlchemyError, psycopg.Error)
 
 
 class SourceDirectory:
@@ -49,26 +43,20 @@ class SourceDirectory:
         self._use_noted_at = time.monotonic()
         self._loaded_at: float | None = None
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._follower = ChannelFollower(
+            database, SOURCES_CHANNEL, "sources", self.refresh, self._note_use_when_due
+        )
 
     def start(self) -> None:
         """Load the sources and follow their changes; tolerates that Postgres is away."""
-        self._thread = threading.Thread(target=self._follow, name="sources", daemon=True)
-        try:
-            self.refresh()
-        except _DATABASE_ERRORS as error:
-            _log.warning("sources_not_loaded", reason=type(error).__name__)
-        self._thread.start()
+        self._follower.start()
 
     def close(self) -> None:
         """Stop following."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(2 * _RECONNECT_SECONDS)
+        self._follower.close()
         try:
             self.note_use()
-        except _DATABASE_ERRORS as error:
+        except DATABASE_ERRORS as error:
             _log.warning("key_use_not_noted", reason=type(error).__name__)
 
     def by_key(self, write_key: str) -> Source | None:
@@ -136,46 +124,13 @@ class SourceDirectory:
             try:
                 with self._database.transaction() as connection:
                     driver(connection).execute(_NOTE_USE, (self._now(), sorted(used)))
-            except _DATABASE_ERRORS:
+            except DATABASE_ERRORS:
                 self._used |= used
                 raise
 
-    def _follow(self) -> None:
-        is_away = False
-        while not self._stop.is_set():
-            try:
-                for _ in self._wait_for_changes():
-                    self.refresh()
-                    if is_away:
-                        _log.info("sources_followed_again")
-                        is_away = False
-            except _DATABASE_ERRORS as error:
-                # Once: an outage of an hour is one thing to know, not thousands.
-                if not is_away:
-                    _log.warning("sources_not_followed", reason=type(error).__name__)
-                    is_away = True
-                self._stop.wait(_RECONNECT_SECONDS)
-
-    def _wait_for_changes(self) -> Iterator[None]:
-        """Yield after connecting, after each change, and now and then."""
-        with psycopg.connect(
-            self._database.libpq_url,
-            autocommit=True,
-            application_name="cdp-sources",
-            connect_timeout=5,
-        ) as connection:
-            connection.execute(f"LISTEN {SOURCES_CHANNEL}")
-            yield
-            quiet_since = time.monotonic()
-            while not self._stop.is_set():
-                changed = any(
-                    True for _ in connection.notifies(timeout=_STOP_SECONDS, stop_after=1)
-                )
-                if time.monotonic() - self._use_noted_at > _NOTE_USE_EVERY_SECONDS:
-                    self.note_use()
-                if changed or time.monotonic() - quiet_since > _LOOK_AGAIN_SECONDS:
-                    yield
-                    quiet_since = time.monotonic()
+    def _note_use_when_due(self) -> None:
+        if time.monotonic() - self._use_noted_at > _NOTE_USE_EVERY_SECONDS:
+            self.note_use()
 
 
 _SELECT_SOURCES = "SELECT source_id, number, name, type, settings, disabled_at FROM sources"

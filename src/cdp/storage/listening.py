@@ -16,7 +16,7 @@ DATABASE_ERRORS = (sa.exc.SQLAlchemyError, psycopg.Error)
 
 _LOOK_AGAIN_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
-_STOP_SECONDS = 0.5
+_STOP_SECONDS = 0.2
 
 _log = get_logger(__name__)
 
@@ -25,16 +25,23 @@ class ChannelFollower:
     """Calls ``refresh`` at once, after every change, and now and then. Outlives Postgres' absence.
 
     ``name`` is what is followed, in logs; ``channel`` is notified in the transaction that changes
-    it. ``refresh`` may raise what Postgres raises: it is called again.
+    it. ``refresh`` may raise what Postgres raises: it is called again. ``do_beside``, which may
+    too, is called some times a second.
     """
 
     def __init__(
-        self, database: Database, channel: str, name: str, refresh: Callable[[], None]
+        self,
+        database: Database,
+        channel: str,
+        name: str,
+        refresh: Callable[[], None],
+        do_beside: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._channel = channel
         self._name = name
         self._refresh = refresh
+        self._do_beside = do_beside
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
 
@@ -83,6 +90,7 @@ class ChannelFollower:
                 changed = any(
                     True for _ in connection.notifies(timeout=_STOP_SECONDS, stop_after=1)
                 )
+                self._do_beside()
                 if changed or time.monotonic() - quiet_since > _LOOK_AGAIN_SECONDS:
                     yield
                     quiet_since = time.monotonic()
