@@ -39,8 +39,9 @@ class PartitionDiff:
 
     spans: dict[int, tuple[Span, ...]] = field(default_factory=dict)
     """All rows of each node whose rows change."""
-    old_spans: set[int] = field(default_factory=set)
-    """Those of them that have rows already."""
+    stale: list[tuple[int, Span]] = field(default_factory=list)
+    """Rows of nodes to delete, and then those to insert: of a device with many sessions a few."""
+    fresh: list[tuple[int, Span]] = field(default_factory=list)
     made: list[StoredProfile] = field(default_factory=list)
     changed: list[StoredProfile] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
@@ -106,11 +107,10 @@ def compare(
             before.setdefault(row.profile_no, set()).add(node_id)
         if old != rows:
             diff.spans[node_id] = rows
-            if old:
-                diff.old_spans.add(node_id)
-    touched = {row.profile_no for node_id in diff.spans for row in wanted[node_id]} | {
-        row.profile_no for node_id in diff.old_spans for row in spans[node_id]
-    }
+            kept = set(rows).intersection(old or ())
+            diff.stale += [(node_id, row) for row in old or () if row not in kept]
+            diff.fresh += [(node_id, row) for row in rows if row not in kept]
+    touched = {row.profile_no for _, row in (*diff.stale, *diff.fresh)}
     for number, members in after.items():
         stored = profiles.get(number)
         at = joined_at.get(number)

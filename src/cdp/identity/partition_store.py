@@ -45,11 +45,10 @@ def lock_profiles(conn: Driver, profile_nos: Collection[int]) -> None:
 
 def write_diff(conn: Driver, diff: PartitionDiff, batch_id: int, now: datetime) -> None:
     """Write the rows of a diff and the history that it makes."""
-    if diff.old_spans:
-        conn.execute("DELETE FROM node_profiles WHERE node_id = ANY(%b)", (sorted(diff.old_spans),))
+    _delete_spans(conn, diff.stale)
     if diff.gone:
         conn.execute("DELETE FROM profiles WHERE profile_no = ANY(%b)", (diff.gone,))
-    _insert_spans(conn, diff.spans)
+    _insert_spans(conn, diff.fresh)
     if diff.made:
         made = sorted(diff.made)
         conn.execute(
@@ -88,8 +87,25 @@ def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _insert_spans(conn: Driver, spans: Mapping[int, tuple[Span, ...]]) -> None:
-    rows = [(node_id, *span) for node_id in sorted(spans) for span in spans[node_id]]
+def _delete_spans(conn: Driver, spans: Iterable[tuple[int, Span]]) -> None:
+    rows = sorted(spans, key=_place)
+    if not rows:
+        return
+    conn.execute(
+        """DELETE FROM node_profiles p
+            USING unnest(%b::bigint[], %b::timestamptz[]) AS s (node_id, since)
+            WHERE p.node_id = s.node_id AND p.since = coalesce(s.since, '-infinity')""",
+        ([node_id for node_id, _ in rows], [span.since for _, span in rows]),
+    )
+
+
+def _place(row: tuple[int, Span]) -> tuple[int, bool, float]:
+    node_id, span = row
+    return node_id, span.since is not None, span.since.timestamp() if span.since else 0.0
+
+
+def _insert_spans(conn: Driver, spans: Iterable[tuple[int, Span]]) -> None:
+    rows = [(node_id, *span) for node_id, span in sorted(spans, key=_place)]
     if not rows:
         return
     conn.execute(
