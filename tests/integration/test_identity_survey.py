@@ -217,3 +217,11 @@ async def test_what_would_be_one_component_beyond_all_measure_is_left_out_and_sa
     monkeypatch.setattr(dry_run_store, "_MOST_TIED_NODES", 10)
     told = await _dry_run(client, hot_limit=20)
     assert (told["would_join"], told["too_large"]) == (0, 3)
+
+
+async def test_what_glues_people_whom_no_rule_keeps_apart_is_warned_of_all_the_same(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    apply(database, make_store(), *(saw(f"wechat_unionid:u{n} {PHONE}", n) for n in range(9)))
+    (row,) = (await client.get("/v1/identity/hot")).json()["data"]
+    assert (row["type"], row["level"], row["people"]) == ("phone", "warning", 9)

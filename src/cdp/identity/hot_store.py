@@ -68,7 +68,10 @@ def list_hot(conn: Driver, rules: Rules, *, limit: int) -> list[HotIdentifier]:
         seen += read_links_of(conn, hot)
     links = list({link.link_id: link for link in seen}.values())
     nodes, inside = _read_nodes(conn, links, set(components))
-    people = count_people(nodes, links, rules)
+    counted = count_people(nodes, links, rules)
+    people = {**counted}
+    for node_id, count in _count_strong(nodes, links, rules).items():
+        people[node_id] = max(count, people.get(node_id, 0))
     chosen = [n for n in inside if people.get(n, 0) > 1 and n not in hot] + list(hot)
     chosen.sort(key=lambda n: (-people.get(n, 0), nodes[n].type if n in nodes else "", n))
     rows = _read_rows(conn, chosen[:limit])
@@ -83,7 +86,7 @@ def list_hot(conn: Driver, rules: Rules, *, limit: int) -> list[HotIdentifier]:
             row.last_seen,
             tuple(sources[number] for number in row.source_numbers if number in sources),
             row.quarantined,
-            _judge(row, people.get(row.node_id, 0), rules),
+            _judge(row, people.get(row.node_id, 0), counted.get(row.node_id, 0), rules),
             examples.get(row.node_id, ()),
         )
         for row in rows
@@ -125,7 +128,7 @@ def _list_crowded(conn: Driver, rules: Rules) -> list[int]:
 
 def _names_people(type_name: str, rules: Rules) -> bool:
     rule = rules.rule_of(type_name)
-    return rule.unique or rule.strength == "contact"
+    return rule.strength in ("strong", "contact") or rule.unique
 
 
 def _read_nodes(
@@ -156,12 +159,32 @@ def _read_rows(conn: Driver, node_ids: Sequence[int]) -> list[_Row]:
     return [found[node_id] for node_id in node_ids]
 
 
-def _judge(row: _Row, people: int, rules: Rules) -> Level:
+def _count_strong(
+    nodes: Mapping[int, Node], links: Iterable[LinkFact], rules: Rules
+) -> dict[int, int]:
+    """Return with how many values of one strong type each contact or device was seen.
+
+    The rules do not call it hot when a person may have several of that type; a steward may.
+    """
+    seen: dict[int, dict[str, set[int]]] = {}
+    for link in links:
+        present = [nodes[n] for n in link.node_ids if n in nodes]
+        strong = [one for one in present if rules.rule_of(one.type).strength == "strong"]
+        for node in present:
+            if rules.rule_of(node.type).strength != "strong":
+                for other in strong:
+                    by_type = seen.setdefault(node.node_id, {})
+                    by_type.setdefault(other.type, set()).add(other.node_id)
+    return {node_id: max(map(len, by_type.values())) for node_id, by_type in seen.items()}
+
+
+def _judge(row: _Row, people: int, counted: int, rules: Rules) -> Level:
     if is_blocked(Identifier(row.type, row.value), rules):
         return "blocked"
-    if row.quarantined or people > rules.hot_limit:
+    limit = rules.hot_limit_of(row.type)
+    if row.quarantined or counted > limit:
         return "hot"
-    return "warning" if people >= max(2, _NEAR * rules.hot_limit) else "normal"
+    return "warning" if people >= max(2, _NEAR * limit) else "normal"
 
 
 def _list_examples(
