@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from cdp.erase_people import erase
 from cdp.identity.rules_store import hold_rules
 from cdp.model import Identifier
+from cdp.privacy import again_store as again
 from cdp.privacy import jobs_store as jobs
 from cdp.privacy.archives_folder import Archives
 from cdp.privacy.copies_store import remove_copies
@@ -83,7 +84,10 @@ class Desk:
                 self._begin(job)
         with self.database.transaction() as connection:
             found = jobs.list_open(driver(connection))
-        swept = self.sweep([job for job in found if job.step in (SWEEP, AGAIN)])
+            last_at = again.read_last_end(driver(connection))
+        moment = self.now()
+        ripe = [job for job in found if again.is_ripe(job, last_at, moment)]
+        swept = self.sweep([job for job in ripe if job.step in (SWEEP, AGAIN)])
         scrubbed = self.scrub([job for job in found if job.step == SCRUB])
         return swept or scrubbed
 
@@ -158,6 +162,8 @@ class Desk:
         if not found or not self._wait_for_followers(ids, newest):
             return False
         with self.database.transaction() as connection:
+            again.begin(driver(connection), ids)
+        with self.database.transaction() as connection:
             kept = read_traces(driver(connection), ids)
         is_again = all(job.step == AGAIN for job in found)
         files, running = remove_ended(self.database, self.remove_import)
@@ -190,11 +196,11 @@ class Desk:
         return True
 
     def _wait_for_followers(self, ids: Sequence[str], seq: int) -> bool:
-        has_followed = self.analytics.has_followed(seq, _FOLLOW_SECONDS)
+        if self.analytics.has_followed(seq, _FOLLOW_SECONDS):
+            return True
         with self.database.transaction() as connection:
-            waiting = None if has_followed else "analytics, segments and tags to follow"
-            jobs.say_waiting(driver(connection), ids, waiting)
-        return has_followed
+            jobs.say_waiting(driver(connection), ids, "analytics, segments and tags to follow")
+        return False
 
     def _remove_archives(self, names: Iterable[Identifier]) -> int:
         with self.database.transaction() as connection:

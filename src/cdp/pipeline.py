@@ -23,9 +23,10 @@ from cdp.model import Event, RejectedEvent
 from cdp.observations import observe
 from cdp.order_reports import list_reports
 from cdp.orders.orders_store import write_reports
+from cdp.privacy.again_store import ask_again
 from cdp.profiles import profile_write_store as people
 from cdp.profiles.default_consent_store import write_default_consents
-from cdp.screen import list_named, sift
+from cdp.screen import list_deleted, list_named, refuse, sift
 from cdp.storage import outcomes_store as outcomes
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
@@ -75,7 +76,12 @@ def screen(tx: Driver, work: Work) -> None:
         return
     stones = work.identity.tombstones.find(tx, list_named(work.fresh))
     if stones:
-        work.fresh, work.suppressed = sift(work.fresh, stones)
+        work.fresh, left_out = sift(work.fresh, stones)
+        work.suppressed = [refuse(one) for one in left_out]
+        deleted = list_deleted(left_out, stones)
+        if deleted and work.batch.log == "postgres":
+            # The log holds it all the same.
+            ask_again(tx, deleted, [one.message_id for one in left_out], work.now)
 
 
 def place(tx: Driver, work: Work) -> None:

@@ -30,20 +30,28 @@ def list_named(messages: Iterable[Message]) -> Iterator[Identifier]:
             yield from (member for member, _ in message.members)
 
 
-def sift(messages: Iterable[Message], stones: Stones) -> tuple[list[Message], list[RejectedEvent]]:
-    """Return what is to be heard of ``messages``, and the rest as refused, without its bytes."""
+def sift(
+    messages: Iterable[Message], stones: Stones
+) -> tuple[list[Message], list[Event | PostedOrder]]:
+    """Return what is to be heard of ``messages``, and the rest."""
     heard: list[Message] = []
-    left_out: list[RejectedEvent] = []
+    left_out: list[Event | PostedOrder] = []
     for message in messages:
         if isinstance(message, PostedPrivacy):
             heard.append(message)
         elif isinstance(message, PostedAccount):
             heard.append(_sift_members(message, stones))
         elif _is_silent(message.identifiers, _happened_at(message), stones):
-            left_out.append(_refuse(message))
+            left_out.append(message)
         else:
             heard.append(message)
     return heard, left_out
+
+
+def list_deleted(messages: Iterable[Event | PostedOrder], stones: Stones) -> list[Identifier]:
+    """Return the identifiers among those of ``messages`` that were deleted."""
+    named = {identifier for message in messages for identifier in message.identifiers}
+    return sorted(one for one in named if one in stones and stones[one].deleted_at is not None)
 
 
 def _happened_at(message: Event | PostedOrder) -> datetime:
@@ -73,7 +81,8 @@ def _is_silent(identifiers: Sequence[Identifier], at: datetime, stones: Stones) 
     return False
 
 
-def _refuse(message: Event | PostedOrder) -> RejectedEvent:
+def refuse(message: Event | PostedOrder) -> RejectedEvent:
+    """Return what is not to be heard as refused, without its bytes."""
     source_id = message.source.source_id
     return RejectedEvent(
         source_id,

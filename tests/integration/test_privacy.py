@@ -17,7 +17,7 @@ import pytest
 from cdp.identity.check_store import check_identity
 from cdp.identity.rules import default_rules
 from cdp.model import Identifier
-from cdp.privacy import scrub_store
+from cdp.privacy import log_copies, scrub_store
 from cdp.storage.database import Database, driver
 from cdp.storage.privacy_requests_store import PrivacyRequest, queue_requests
 from tests.support.privacy_desk import PrivacyWorld
@@ -110,6 +110,19 @@ def test_what_is_sent_again_restores_nothing_and_is_accounted_for(world: Privacy
     assert world.query(
         "SELECT sum(received), sum(stored + duplicate + rejected) FROM accounting"
     ) == [(11, 11)]
+
+
+def test_what_is_sent_again_leaves_the_log_too_after_a_while(world: PrivacyWorld) -> None:
+    world.send(ann())
+    world.do("delete", "user_id:mark-ann")
+    world.send(ann("-again")[:3])
+    world.send(ann("-once-more")[:3])
+    world.carry_out()
+    assert world.list_tables_with("mark") == {"log_records", "privacy_traces"}
+    world.desk.now = lambda: datetime.now(UTC) + timedelta(minutes=2)
+    world.carry_out()
+    assert world.list_tables_with("mark") == set()
+    assert world.query("SELECT count(*) FROM privacy_jobs WHERE actor = 'system'") == [(1,)]
 
 
 def test_who_comes_back_is_somebody_new_each_time(world: PrivacyWorld) -> None:
@@ -273,6 +286,44 @@ def test_a_line_not_yet_worked_off_is_blanked_and_counted(world: PrivacyWorld) -
     assert world.query("SELECT sum(received), sum(stored), sum(rejected) FROM accounting") == [
         (5, 1, 4)
     ]
+
+
+def test_of_a_large_log_only_what_the_server_finds_is_read(
+    world: PrivacyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_copies, "_LARGE_BYTES", 0)
+    world.send([*ann(), *bob()])
+    world.send([track("A", "u", at=LAST_WEEK, userId="安妮-mark-ann", properties={"a": "100%_"})])
+    job = world.do("delete", "user_id:mark-ann", "user_id:安妮-mark-ann")
+    assert job.receipt["removed"]["log"]["count"] == 5
+    assert world.list_tables_with("mark") == set()
+
+
+def test_while_an_import_runs_copies_are_looked_for_again_at_its_end(world: PrivacyWorld) -> None:
+    world.send(ann())
+    with world.database.transaction() as connection:
+        connection.exec_driver_sql(
+            """INSERT INTO imports (import_id, source_id, kind, mapping, fingerprint, digest,
+                                    file_name, size, format, status, created_by, said_at)
+               VALUES ('imp_1', 's', 'events', '{}', 'f', 'd', 'people.csv', 1, 'csv', 'running',
+                       'test', now())"""
+        )
+    job_id = world.ask("delete", "user_id:mark-ann")
+    world.desk.work()
+    world.desk.work()
+    assert "import" in (world.find_job(job_id).waiting or "")
+    assert world.find("user_id:mark-ann") is None
+    world.send(ann("-from-the-file"))
+    upload = world.folder / "imports" / "imp_1"
+    upload.parent.mkdir()
+    upload.write_text("mark-ann")
+    with world.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE imports SET status = 'done'")
+    world.desk.now = lambda: datetime.now(UTC) + timedelta(minutes=2)
+    world.carry_out()
+    assert not upload.exists()
+    assert world.find("user_id:mark-ann") is None
+    assert world.list_tables_with("mark") == set()
 
 
 def test_deleting_while_others_are_merged_loses_neither(world: PrivacyWorld) -> None:

@@ -96,6 +96,12 @@ def erase_nodes(
     Whatever id led to one of these people leads nowhere afterwards.
     """
     conn.execute("DELETE FROM identifier_forms WHERE node_ids && %s::bigint[]", (list(nodes),))
+    # Some of their nodes stay, without a name: what was suggested of them does not.
+    sides = [*nodes, *(person.profile_no for person in people)]
+    conn.execute(
+        "DELETE FROM identity_suggestions WHERE node_a = ANY(%(sides)s) OR node_b = ANY(%(sides)s)",
+        {"sides": sides},
+    )
     identifiers = conn.execute(
         "DELETE FROM nodes WHERE node_id = ANY(%s)", (sorted(set(nodes) - set(shadows)),)
     ).rowcount

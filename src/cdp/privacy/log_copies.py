@@ -11,6 +11,20 @@ from cdp.privacy.traces import Traces
 from cdp.storage.database import Database, driver
 
 _PIECE_RECORDS = 500
+# A log of this size is not read by this process as a whole: the server looks first.
+_LARGE_BYTES = 256 * 1024 * 1024
+_MOST_PATTERNS = 2000
+
+_SIZE = """
+SELECT coalesce(sum(pg_total_relation_size(relid)), 0)
+  FROM pg_partition_tree('log_records') WHERE isleaf
+"""
+# As the server prints bytes: what is not ASCII in octal. Refused lines travel as base64, and an
+# escaped letter may be anybody's, so these are always read.
+_MENTIONS = """
+AND (headers ->> 'cdp-kind' = 'rejected' OR position('\\\\u'::bytea IN value) > 0
+     OR encode(value, 'escape') ILIKE ANY(%(patterns)s::text[]))
+"""
 
 _decode_rejected = msgspec.json.Decoder(RejectedLine).decode
 _encode = msgspec.json.Encoder().encode
@@ -18,21 +32,26 @@ _BLANK_REFUSAL = _encode(RejectedLine("suppressed", "erased", b""))
 
 
 def blank_log(database: Database, traces: Traces) -> tuple[int, set[str]]:
-    """Blank every line that holds a trace; return how many, and in which parts of the table.
-
-    Records of all days are read.
-    """
+    """Blank every line that holds a trace; return how many, and in which parts of the table."""
+    patterns = traces.list_texts()
+    with database.transaction() as connection:
+        size = driver(connection).execute(_SIZE).fetchone()
+    assert size is not None
+    is_large = int(size[0]) > _LARGE_BYTES and len(patterns) <= _MOST_PATTERNS
+    where = _MENTIONS if is_large else ""
+    parameters = {"patterns": [make_pattern(text) for text in patterns], "limit": _PIECE_RECORDS}
     after, blanked = (-1, -1), 0
     parts: set[str] = set()
     while True:
         with database.transaction() as connection:
             tx = driver(connection)
             rows: list[tuple[Any, ...]] = tx.execute(
-                """SELECT partition, record_offset, written_at, headers ->> 'cdp-kind', value,
-                          tableoid::regclass::text
-                     FROM log_records WHERE (partition, record_offset) > (%s, %s)
-                    ORDER BY partition, record_offset LIMIT %s""",
-                (*after, _PIECE_RECORDS),
+                f"""SELECT partition, record_offset, written_at, headers ->> 'cdp-kind', value,
+                           tableoid::regclass::text
+                      FROM log_records
+                     WHERE (partition, record_offset) > (%(partition)s, %(offset)s) {where}
+                     ORDER BY partition, record_offset LIMIT %(limit)s""",
+                {**parameters, "partition": after[0], "offset": after[1]},
             ).fetchall()
             for partition, offset, written_at, kind, value, part in rows:
                 rewritten, count = blank_lines(kind or "", value, traces)
@@ -49,6 +68,15 @@ def blank_log(database: Database, traces: Traces) -> tuple[int, set[str]]:
         after = rows[-1][:2]
 
 
+def make_pattern(text: str) -> str:
+    """Return a pattern for ILIKE that finds ``text`` in bytes as the server prints them."""
+    printed = "".join(
+        chr(byte) if byte < 0x80 else f"\\{byte:03o}" for byte in text.encode("utf-8", "replace")
+    )
+    literal = printed.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{literal}%"
+
+
 def blank_lines(kind: str, value: bytes, traces: Traces) -> tuple[bytes, int]:
     """Return a record's value without the lines that hold a trace, and how many there were."""
     # Most records hold none, which is found out once for all lines; unless lines must be parsed.
@@ -59,18 +87,18 @@ def blank_lines(kind: str, value: bytes, traces: Traces) -> tuple[bytes, int]:
     blank = _BLANK_REFUSAL if kind == "rejected" else ERASED
     count = 0
     for position, line in enumerate(lines):
-        if line != blank and traces.are_in(_read(kind, line)):
+        if line != blank and any(traces.are_in(part) for part in _list_parts(kind, line)):
             lines[position] = blank
             count += 1
     return b"\n".join(lines), count
 
 
-def _read(kind: str, line: bytes) -> bytes:
+def _list_parts(kind: str, line: bytes) -> list[bytes]:
     """Return what to look through: the bytes of refused lines travel as base64."""
     if kind != "rejected":
-        return line
+        return [line]
     try:
         refused = _decode_rejected(line)
     except (msgspec.DecodeError, ValueError):
-        return line
-    return b"\n".join([line, refused.raw, refused.shared or b""])
+        return [line]
+    return [line, refused.raw, refused.shared or b""]

@@ -38,12 +38,17 @@ class Traces:
         distinct = {value for value in values if _is_distinct(value)}
         distinct |= {one.lower() for one in messages if _is_distinct(one)}
         self._short = values - distinct
+        self._texts = values | distinct
         self._distinct = _match_any(distinct)
 
     @property
     def are_any(self) -> bool:
         """Whether there is anything to look for."""
         return self._distinct is not None or bool(self._short or self._phones)
+
+    def list_texts(self) -> list[str]:
+        """Return texts of which one stands wherever a trace is, spelled as it usually is."""
+        return sorted({*self._texts, *self._phones})
 
     @property
     def are_short(self) -> bool:
