@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -394,3 +395,33 @@ async def test_with_a_deleted_node_its_suggestions_go(
     assert len(await search()) == 1
     query(database, "DELETE FROM nodes WHERE type = 'crm_id' RETURNING 1")
     assert query(database, "SELECT 1 FROM identity_suggestions") == []
+
+
+async def test_a_process_that_ends_leaves_its_search_to_the_next(
+    town: Town,
+    client: httpx.AsyncClient,
+    runner: SuggestionRunner,
+    database: Database,
+    tmp_path: Path,
+) -> None:
+    town.add("crm_id:1", **ANN)
+    town.add("user_id:1", **ANN)
+    await client.post("suggestions/run")
+    ending = make_runner(database, tmp_path / "ending")
+    ending.close()
+    assert ending.run_next()
+    assert (await client.get("suggestions/run")).json()["state"] == "queued"
+    assert runner.run_next()
+    assert (await client.get("suggestions/run")).json()["state"] == "done"
+
+
+async def test_a_schedule_searches_unasked_and_not_before_its_time(
+    town: Town, client: httpx.AsyncClient, database: Database, tmp_path: Path
+) -> None:
+    town.add("crm_id:1", **ANN)
+    town.add("user_id:1", **ANN)
+    hourly = make_runner(database, tmp_path, every=timedelta(hours=1))
+    assert hourly.run_next()
+    assert not hourly.run_next()
+    run = (await client.get("suggestions/run")).json()
+    assert (run["state"], run["actor"], run["suggestions"]) == ("done", "schedule", 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cdp.identity.suggestions.match_engine import Matcher
+import pytest
+
+from cdp.identity.suggestions.match_engine import Interrupted, Matcher
 from tests.support.febrl import judge, load_people
 
 
@@ -28,3 +30,13 @@ def test_a_few_people_are_told_apart_without_learning(tmp_path: Path) -> None:
     matcher.close()
     assert matcher.model == "priors"
     assert quality.f1 >= 0.99
+
+
+def test_a_comparison_that_is_ended_gives_nobody_and_leaves_nothing(tmp_path: Path) -> None:
+    people, _ = load_people(1200)
+    matcher = Matcher(tmp_path / "search", memory="256MB", threads=2)
+    matcher.add(people)
+    with pytest.raises(Interrupted):
+        list(matcher.find(lambda _: matcher.interrupt()))
+    matcher.close()
+    assert not (tmp_path / "search").exists()
