@@ -132,12 +132,12 @@ def test_thousands_of_users_on_one_till_stay_themselves_and_the_till_is_nobodys(
 POISON = Identifier("wechat_unionid", "poison")
 
 
-def poison(database: Database, people: int, *, of: str) -> None:
+def poison(database: Database, people: int, *, of: str, cap: int = 5_000) -> None:
     """Let people be, each with a browser and something else; then an import joins all browsers."""
-    store = make_store(component_cap=5_000)
+    store = make_store(component_cap=cap)
     for claim in (f"{of}:n{{0}} anonymous_id:p{{0}}", f"{POISON} anonymous_id:p{{0}}"):
-        for start in range(0, people, 500):
-            numbers = range(start, min(start + 500, people))
+        for start in range(0, people, 100):
+            numbers = range(start, min(start + 100, people))
             apply(database, store, *(saw(claim.format(n), n / 1000) for n in numbers))
 
 
@@ -174,6 +174,36 @@ def test_withdrawing_what_glued_hundreds_gives_each_their_own_back(database: Dat
         hand = Hand(driver(connection), "CN", "token:test", "it was right", RECEIVED_AT)
         hand.undo(decision_id)
     assert stored_partition(database) == glued
+
+
+def test_withdrawing_what_glued_as_many_as_may_be_leaves_nothing_of_it(
+    database: Database,
+) -> None:
+    poison(database, 300, of="wechat_openid", cap=250)
+    assert 100 < len(groups(database)) < 300
+    withdraw(database)
+    assert len(groups(database)) == 301
+    reasons = "SELECT reason, count(*) FROM refusals GROUP BY 1"
+    assert query(database, reasons) == [("blocked", 300)]
+    assert rebuilt_is_stored(database)
+
+
+def test_blocking_what_was_hot_already_says_so_wherever_it_was_refused(
+    database: Database,
+) -> None:
+    store = make_store()
+    for number in range(8):
+        apply(database, store, saw(f"user_id:u{number} member_card:till", number))
+    with database.transaction() as connection:
+        hand = Hand(driver(connection), "CN", "token:test", "the till's card", RECEIVED_AT)
+        decision_id = hand.block("member_card", "till").decision_id
+    assert query(database, "SELECT DISTINCT reason FROM refusals") == [("blocked",)]
+    assert rebuilt_is_stored(database)
+    with database.transaction() as connection:
+        hand = Hand(driver(connection), "CN", "token:test", "it was right", RECEIVED_AT)
+        hand.undo(decision_id)
+    assert query(database, "SELECT DISTINCT reason FROM refusals") == [("hot_identifier",)]
+    assert rebuilt_is_stored(database)
 
 
 # ── Broken off ──────────────────────────────────────────────────────────────────────────────────

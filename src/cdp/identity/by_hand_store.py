@@ -16,7 +16,7 @@ from cdp.identity.components_store import load_components, lock_components
 from cdp.identity.deciding_store import Decided, Deciding, Profile
 from cdp.identity.facts import LinkFact, LinkKind, Node
 from cdp.identity.find_store import PROFILE_ID_TYPE
-from cdp.identity.identifiers import normalise
+from cdp.identity.identifiers import is_blocked, normalise
 from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
 from cdp.identity.rules_store import (
@@ -166,11 +166,27 @@ class Hand(Deciding):
         lock_components(self.conn, [row[0]])
         before = self.owners([row[0]])
         batch_id = open_batch(self.conn)
+        self._rename_refusals(row[0], identifier)
         release_cooled(self.conn, self.rules, batch_id, self.changes, self.now, [row[0]])
         self.replay([row[0]], batch_id)
         profiles = {*before.values(), *self.owners([row[0]]).values()}
         self.tell(change, decision_id, profiles, batch_id)
         self.close(batch_id)
+
+    def _rename_refusals(self, node_id: int, identifier: Identifier) -> None:
+        """Say anew why an identifier is withheld from those of whom it is no part either way.
+
+        It was hot, or their component and its own are full: they need no replay, and may be many.
+        """
+        self.conn.execute(
+            """UPDATE refusals r
+                  SET reason = CASE WHEN %s THEN 'blocked'
+                                    WHEN n.quarantined THEN 'hot_identifier' ELSE 'limit' END
+                 FROM nodes n
+                WHERE n.node_id = %s AND r.node_b = n.node_id AND r.component_id <> n.component_id
+                  AND r.reason IN ('blocked', 'hot_identifier', 'limit')""",
+            (is_blocked(identifier, self.rules), node_id),
+        )
 
     # ── Undo ────────────────────────────────────────────────────────────────────────────────
 
