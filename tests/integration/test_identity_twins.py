@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from cdp.identity.by_hand_store import Hand
+from cdp.identity.change_rules_store import change_rules
 from cdp.identity.explain_store import explain
 from cdp.identity.fill_forms_store import fill_next
 from cdp.identity.find_store import find_named_node, find_profile
+from cdp.identity.rules_store import read_rules
 from cdp.identity.twins import digest
 from cdp.model import Identifier, Observation
 from cdp.storage.database import Database, driver
 from tests.integration.test_identity_by_hand import groups, rebuilt_is_stored
+from tests.integration.test_identity_rules import apply_all
 from tests.support.identity_rows import (
     apply,
     apply_stubbornly,
@@ -182,13 +185,22 @@ def test_taking_a_hash_out_of_a_person_takes_its_twin_and_undoing_brings_both_ba
 def test_a_contact_that_ties_many_people_together_is_hot_in_both_spellings(
     database: Database,
 ) -> None:
-    tell(database, *([saw(f"user_id:{n} email:ann@x.cn", n)] for n in range(4)))
-    tell(database, *([saw(f"user_id:{n} {H}", n)] for n in range(4, 8)))
+    tell(database, *([saw(f"user_id:u{n} email:ann@x.cn", n)] for n in range(4)))
+    tell(database, *([saw(f"user_id:u{n} {H}", n)] for n in range(4, 8)))
     hot = {("email",), ("email_sha256",)}
     assert set(query(database, "SELECT type FROM nodes WHERE quarantined")) == hot
     assert rebuilt_is_stored(database)
-    tell(database, [saw(f"user_id:9 {H}", 9)], [saw("user_id:10 email:ann@x.cn", 10)])
+    tell(database, [saw(f"user_id:u9 {H}", 9)], [saw("user_id:u10 email:ann@x.cn", 10)])
     assert rebuilt_is_stored(database)
+    for limit, quarantined in ((20, set()), (5, hot)):
+        with database.transaction() as connection:
+            tx = driver(connection)
+            document = read_rules(tx, "CN").document()
+            change_rules(tx, {**document, "hot_limit": limit}, "CN", "token:test")
+        apply_all(database)
+        found = query(database, "SELECT type FROM nodes WHERE quarantined")
+        assert set(found) == quarantined
+        assert rebuilt_is_stored(database)
 
 
 def test_the_oldest_of_twins_names_the_person(database: Database) -> None:

@@ -12,6 +12,7 @@ from cdp.identity.change_rules_store import read_document
 from cdp.identity.identifiers import normalise
 from cdp.identity.patterns import compile_pattern
 from cdp.identity.rules import Rules, default_rules, parse_rules
+from tests.support.identity_world import World, saw
 
 RULES = default_rules("CN")
 
@@ -131,3 +132,10 @@ def test_a_type_may_have_a_limit_of_its_own_for_what_is_hot() -> None:
     rules: Rules = parse_rules({**with_type(hot_limit=2), "hot_limit": 7})
     assert rules.hot_limit_of("loyalty_no") == 2
     assert rules.hot_limit_of("email") == 7
+    seen = [
+        saw(f"user_id:u{n} {word}", n) for n in range(3) for word in ("loyalty_no:1", "crm_id:k")
+    ]
+    assert World(*seen, rules=rules).refused() >= {
+        (f"user_id:u{n}", "loyalty_no:1", "hot_identifier") for n in range(3)
+    }
+    assert World(*seen, rules=rules).owner("crm_id:k") == "user_id:u0"

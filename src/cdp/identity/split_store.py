@@ -21,11 +21,15 @@ def find_parts(
 ) -> dict[int, int]:
     """Return the component of each of ``members``, now that those ``hot`` tie nobody together.
 
-    ``links`` are those of the component; a shared device's profile stays with the device. Empty
-    when they stay one component. Pure.
+    ``links`` are those of the component; a shared device's profile stays with the device, and
+    twins stay together: what is hot in one spelling is so in the other. Empty when they stay one
+    component. Pure.
     """
     inside = set(members)
-    ties = [[n for n in link.node_ids if n in inside and n not in hot] for link in links]
+    ties = [
+        [n for n in link.node_ids if n in inside and (link.kind == "twin" or n not in hot)]
+        for link in links
+    ]
     ties += [[device, node] for device, node in shared_nodes.items() if device in inside]
     parts = {node_id: node_id for node_id in members}
     parts.update(group_nodes(ties, {}))
