@@ -41,18 +41,19 @@ def test_what_is_written_of_an_event_is_read_back_to_the_byte(
     ensure_partitions(database, [RECEIVED.date()])
     with database.transaction() as connection:
         tx = driver(connection)
-        write_events(tx, 5, [(event, node) for event in ODD])
+        links = [None if ordinal % 2 else 2**40 + ordinal for ordinal in range(len(ODD))]
+        write_events(tx, 5, [(event, node) for event in ODD], links)
         rows = tx.execute(
             """SELECT ordinal, batch_id, node_id, source_number, message_id, type, name,
                       to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), received_at,
-                      original_at, group_id, properties::text, context::text
+                      link_id, original_at, group_id, properties::text, context::text
                  FROM events ORDER BY ordinal"""
         ).fetchall()
     assert rows == [
         (
             ordinal, 5, node, 3, one.message_id, one.type, one.name,
             one.at.replace(tzinfo=None).isoformat(timespec="microseconds"), one.received_at,
-            one.original_at, one.group_id, one.properties.decode(), one.context.decode(),
+            links[ordinal], one.original_at, one.group_id, one.properties.decode(), one.context.decode(),
         )
         for ordinal, one in enumerate(ODD)
     ]  # fmt: skip
