@@ -53,7 +53,8 @@ def test_what_is_written_of_an_event_is_read_back_to_the_byte(
         (
             ordinal, 5, node, 3, one.message_id, one.type, one.name,
             one.at.replace(tzinfo=None).isoformat(timespec="microseconds"), one.received_at,
-            links[ordinal], one.original_at, one.group_id, one.properties.decode(), one.context.decode(),
+            links[ordinal], one.original_at, one.group_id,
+            one.properties.decode(), one.context.decode(),
         )
         for ordinal, one in enumerate(ODD)
     ]  # fmt: skip
