@@ -59,7 +59,11 @@ def _list_moments(
     device: Identifier,
     since: datetime,
 ) -> Iterator[Moment]:
-    parted = {told.weak for told in verdict.refusals if told.reason == "parted_by_hand"}
+    parted = {
+        told.strong
+        for told in verdict.refusals
+        if told.reason == "parted_by_hand" and told.weak == device
+    }
     for one in seen:
         names = [
             name
@@ -68,7 +72,7 @@ def _list_moments(
             and name not in verdict.hot
             and not is_blocked(name, rules)
         ]
-        if device in one.identifiers and names and one.at >= since and device not in parted:
+        if device in one.identifiers and names and one.at >= since and parted.isdisjoint(names):
             yield one.at, names[0]
 
 
