@@ -42,6 +42,8 @@ CHECKS = [
 ]
 # The stream of live events does not end.
 ENDLESS = {"/v1/sources/{source_id}/live"}
+# While DuckDB is fed anew, all that reads it answers 503.
+DISTURBING = {"/v1/analytics/rebuild"}
 EXAMPLES = 4
 
 run = hypothesis.settings(
@@ -121,7 +123,7 @@ def test_no_call_fails_the_server_and_every_answer_is_as_documented(running: Run
     called = 0
     for result in schema.get_all_operations():
         operation = result.ok()
-        if operation.path in ENDLESS:
+        if operation.path in ENDLESS | DISTURBING:
             continue
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             called += 1

@@ -388,3 +388,31 @@ def test_the_planner_knows_no_value_of_a_deleted_person(world: PrivacyWorld) -> 
     world.desk = world.make_desk(scrubs=True)
     world.do("delete", "user_id:mark-ann")
     assert world.query(known) == [(0,)]
+
+
+def test_whoever_has_the_same_number_in_another_app_is_still_found_by_it(
+    world: PrivacyWorld,
+) -> None:
+    world.send(
+        [
+            {
+                "type": "identify",
+                "messageId": app,
+                "timestamp": LAST_WEEK.isoformat(),
+                "context": {
+                    "app": {"namespace": app},
+                    "externalIds": [{"type": "wechat_openid", "id": "o-same"}],
+                },
+            }
+            for app in ("wx1111111111111111", "wx2222222222222222")
+        ]
+    )
+    with world.database.transaction() as connection:
+        before = driver(connection).execute("SELECT node_ids FROM identifier_forms").fetchall()
+        nodes = dict(driver(connection).execute("SELECT value, node_id FROM nodes").fetchall())
+    assert [sorted(ids) for (ids,) in before] == [sorted(nodes.values())]
+    gone = "wx1111111111111111::o-same"
+    world.do("delete", f"wechat_openid:{gone}")
+    with world.database.transaction() as connection:
+        after = driver(connection).execute("SELECT node_ids FROM identifier_forms").fetchall()
+    assert after == [([number for value, number in nodes.items() if value != gone],)]

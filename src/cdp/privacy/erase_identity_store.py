@@ -95,7 +95,7 @@ def erase_nodes(
 
     Whatever id led to one of these people leads nowhere afterwards.
     """
-    conn.execute("DELETE FROM identifier_forms WHERE node_ids && %s::bigint[]", (list(nodes),))
+    _erase_forms(conn, nodes)
     # Some of their nodes stay, without a name: what was suggested of them does not.
     sides = [*nodes, *(person.profile_no for person in people)]
     conn.execute(
@@ -161,3 +161,15 @@ def list_existing(conn: Driver, node_ids: Collection[int]) -> list[int]:
         "SELECT node_id FROM nodes WHERE node_id = ANY(%s) ORDER BY node_id", (sorted(node_ids),)
     ).fetchall()
     return [row[0] for row in rows]
+
+
+def _erase_forms(conn: Driver, nodes: Sequence[int]) -> None:
+    """Forget how ``nodes`` are also written; what others share with them stays theirs."""
+    conn.execute(
+        """UPDATE identifier_forms
+              SET node_ids = ARRAY(SELECT n FROM unnest(node_ids) n
+                                    WHERE n <> ALL(%(nodes)s::bigint[]) ORDER BY n)
+            WHERE node_ids && %(nodes)s::bigint[]""",
+        {"nodes": list(nodes)},
+    )
+    conn.execute("DELETE FROM identifier_forms WHERE node_ids = '{}'")
