@@ -373,7 +373,7 @@ async def test_without_the_extra_it_is_said_what_to_install(
     monkeypatch.setattr(runner_module, "_PARTS", ("a_part_that_is_missing",))
     answer = await client.post("suggestions/run")
     assert answer.status_code == 501
-    assert "pip install 'cdp[suggest]'" in answer.json()["message"]
+    assert "the extra cdp[suggest]" in answer.json()["message"]
     listed = (await client.get("suggestions")).json()
     assert listed == {"data": [], "next": None, "run": {"state": "not_installed"}}
 

@@ -55,7 +55,8 @@ def require_installed() -> None:
     if not is_installed():
         raise NotInstalled(
             "suggestions_not_installed",
-            "people cannot be compared: run pip install 'cdp[suggest]' and start again",
+            "people cannot be compared: install the extra cdp[suggest] (from a"
+            " checkout: pip install '.[suggest]') and start again",
         )
 
 
