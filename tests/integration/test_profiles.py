@@ -395,6 +395,13 @@ async def test_a_shared_device_gives_each_person_their_own_time(
     for hours in (1, 3, 6):
         writer.add_event(tablet, hour(hours), f"m{hours}", name="Seen")
     writer.say(tablet, "lang", "zh", hour(3), "m3")
+    bob = writer.add_node("user_id", "bob")
+    writer.execute(
+        """INSERT INTO refusals (component_id, link_id, node_a, node_b, reason, at)
+           SELECT component_id, 1, %(bob)s, node_id, 'unique_conflict', %(at)s
+             FROM nodes WHERE node_id = %(tablet)s""",
+        {"bob": bob, "tablet": tablet, "at": hour(5)},
+    )
 
     shown = (await client.get("/v1/profiles/user_id:ann")).json()
     assert (shown["events"], shown["traits"]) == (1, {"lang": "zh"})
@@ -405,6 +412,7 @@ async def test_a_shared_device_gives_each_person_their_own_time(
     shared = (await client.get("/v1/profiles/anonymous_id:tablet")).json()
     assert (shared["id"], shared["events"]) == ("prf_anonymous_id_tabletshared", 2)
     assert [i["value"] for i in shared["identifiers"]] == ["tablet"]
+    assert "also_claimed_by" not in shared["identifiers"][0]
     assert shared["last_seen"] == format_time(hour(6))
 
 

@@ -98,6 +98,7 @@ SELECT profile_no, profile_id, version, joined_at FROM profiles
 """
 
 # Counters count for whoever holds a node for all time; a slice of a shared one is counted.
+# A shared device is claimed by everybody who uses it, which is no dispute over a contact.
 _NODES = """
 SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
        n.variant = '' AND np.until = 'infinity',
@@ -111,6 +112,9 @@ SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
               WHERE r.component_id = n.component_id AND r.node_b = n.node_id
                 AND r.reason NOT IN ('hot_identifier', 'shared_device', 'limit')
                 AND cp.profile_no <> np.profile_no
+                AND NOT EXISTS (SELECT FROM nodes own
+                                 WHERE own.type = n.type AND own.value = n.value
+                                   AND own.variant = 'shared')
               ORDER BY p.profile_id)
   FROM node_profiles np
   JOIN nodes n ON n.node_id = np.node_id
