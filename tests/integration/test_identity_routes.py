@@ -159,6 +159,16 @@ async def test_a_history_tells_that_a_hash_is_an_address(
     assert (await client.get(f"/v1/profiles/{upper}/explain", params={"with": A})).json()["same"]
 
 
+async def test_a_link_that_no_event_made_names_no_message(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    hashed = f"email_sha256:{digest('ann@x.cn')}"
+    apply(database, make_store(), saw(f"{A} email:ann@x.cn", 0), saw(f"{hashed} {C}", 1))
+    told = (await client.get(f"/v1/profiles/{A}/explain", params={"with": hashed})).json()
+    twin = told["path"][-1]
+    assert (twin["rule"], twin["message_id"], twin["source_id"]) == ("hashed_twin", None, None)
+
+
 async def test_personal_values_are_masked_without_the_scope(
     blind: httpx.AsyncClient, database: Database
 ) -> None:

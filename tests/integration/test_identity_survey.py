@@ -65,6 +65,23 @@ async def test_a_dry_run_counts_who_would_part_shows_some_and_changes_nothing(
     assert len(groups(database)) == len({str(one) for one in before.owners.values()}) + 22
 
 
+async def test_a_dry_run_takes_the_rules_as_they_were_read_or_within_a_body(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    _post_couples(database, 2)
+    document = (await client.get(PATH)).json()
+    document["types"]["wechat_unionid"]["unique"] = True
+    within = await client.post("/v1/identity/dry-run", json={"rules": document})
+    bare = await client.post("/v1/identity/dry-run", json=document)
+    assert bare.status_code == 200, bare.text
+    assert bare.json() == within.json()
+    assert bare.json()["would_part"] == 2
+    document["types"]["email"]["limit"] = "x"
+    wrong = await client.post("/v1/identity/dry-run", json=document)
+    assert wrong.status_code == 422
+    assert wrong.json()["details"]["path"] == "/types/email/limit"
+
+
 async def test_a_dry_run_counts_who_would_join(
     database: Database, client: httpx.AsyncClient
 ) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    model_validator,
+)
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
@@ -42,6 +49,22 @@ class DryRunBody(BaseModel):
     rules: dict[str, Any] | None = None
     block: list[Named] = Field([], max_length=1000)
     unblock: list[Named] = Field([], max_length=1000)
+    _rules_path: str = PrivateAttr("/rules")
+
+    @property
+    def rules_path(self) -> str:
+        """Where in the body the rules stand, as a JSON pointer."""
+        return self._rules_path
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _take_rules_alone(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take the document of the rules too, as it is read and put."""
+        if isinstance(data, dict) and "types" in data and "rules" not in data:
+            body = handler({"rules": data})
+            body._rules_path = ""
+            return body
+        return handler(data)
 
 
 class _Trial(NamedTuple):
@@ -68,6 +91,7 @@ def add_routes(router: APIRouter, database: Database, read_rules: Callable[[], R
     ) -> Response:
         """Count who would part and who would join under other rules; changes nothing.
 
+        The body may also be the document of the rules alone.
         With `stream=true` or `Accept: application/x-ndjson`, lines `{"progress": …}` and at last
         `{"result": …}` or `{"error": …}`; with `Accept: text/event-stream` the same as
         server-sent events.
@@ -88,7 +112,7 @@ def _read_trial(body: DryRunBody, read_rules: Callable[[], Rules]) -> _Trial:
     """Raises ``Unprocessable`` with the place of a mistake, before anything is answered."""
     if body.rules is None and not body.block and not body.unblock:
         raise Unprocessable("missing", "send rules, block or unblock", path="/rules")
-    rules = read_rules() if body.rules is None else read_document(body.rules, "/rules")
+    rules = read_rules() if body.rules is None else read_document(body.rules, body.rules_path)
     plain = rules.with_blocks(frozenset())
     return _Trial(
         body.rules,

@@ -18,9 +18,9 @@ from cdp.storage.database import Driver
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The event that made a link, as far as it is known."""
+    """The event or decision that made a link; without either, what the rules say of values."""
 
-    message_id: str
+    message_id: str | None
     source_id: str | None
 
 
@@ -167,7 +167,7 @@ def _read_evidence(conn: Driver, link_ids: Collection[int]) -> dict[int, Evidenc
             WHERE l.link_id = ANY(%b)""",
         (sorted(link_ids),),
     ).fetchall()
-    return {row[0]: Evidence(row[1], row[2]) for row in rows}
+    return {row[0]: Evidence(row[1] or None, row[2]) for row in rows}
 
 
 def list_changes(conn: Driver, node_ids: Sequence[int]) -> list[Mapping[str, Any]]:
@@ -205,7 +205,7 @@ def list_refusals(conn: Driver, *, below: int | None, limit: int) -> list[Mappin
             "b": Identifier(row[3], row[4]),
             "reason": row[5],
             "at": row[6],
-            "message_id": row[7],
+            "message_id": row[7] or None,
             "source_id": row[8],
         }
         for row in rows
