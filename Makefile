@@ -5,7 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 # Test files that run at once.
-JOBS ?= 2
+JOBS ?= 3
 # The first Python on the path that is new enough; PYTHON=… chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
