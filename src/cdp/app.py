@@ -16,7 +16,6 @@ from cdp.access import routes as access_routes
 from cdp.access.guard import Guard, read_requirements
 from cdp.errors import SetupError
 from cdp.ingest.asgi import IngestApp
-from cdp.ingest.door import Door
 from cdp.ingest.hooks_asgi import HooksApp
 from cdp.openapi import install_openapi
 from cdp.record_kinds import list_record_kinds
@@ -52,7 +51,7 @@ def build_app(settings: Settings, roles: frozenset[str]) -> Serving:
     hooks = HooksApp(
         services.sources,
         writer,
-        Door(services.log, settings, kinds, plan.find_check),
+        services.door,
         settings,
         api,
         gate=services.gate,
@@ -189,10 +188,8 @@ def _make_replayer(services: Services) -> Replayer:
     from cdp.ingest.hook_replay import read_delivery
     from cdp.ingest.replay_store import Replayer
 
-    kinds = list_record_kinds(services.settings.currency)
-    door = Door(services.log, services.settings, kinds, services.plan.find_check)
-    names = ["events", *(kind.list_name for kind in kinds)]
-    return Replayer(door, names, services.sources.by_id, {"hooks": read_delivery})
+    names = ["events", *(k.list_name for k in list_record_kinds(services.settings.currency))]
+    return Replayer(services.door, names, services.sources.by_id, {"hooks": read_delivery})
 
 
 def _make_segments(services: Services, analytics: Analytics) -> Segments:

@@ -17,6 +17,7 @@ from cdp.access.token_directory import TokenDirectory
 from cdp.current_rules import CurrentRules
 from cdp.errors import SetupError
 from cdp.identity.identity_metrics import IdentityCollector
+from cdp.ingest.door import Door
 from cdp.ingest.lag_gate import LagGate
 from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
@@ -25,6 +26,7 @@ from cdp.log.open import open_log
 from cdp.log.port import Log, LogUnavailable
 from cdp.plan.plan_book import PlanBook, PlanCollector
 from cdp.receipts import Progress
+from cdp.record_kinds import list_record_kinds
 from cdp.runtime.logs import get_logger
 from cdp.runtime.metrics import Metrics
 from cdp.runtime.recent_errors import RecentErrors
@@ -81,6 +83,7 @@ class Services:
     gate: LagGate
     rules: CurrentRules
     plan: PlanBook
+    door: Door
     progress: Progress
     metrics: Metrics = field(default_factory=Metrics)
     errors: RecentErrors = field(default_factory=RecentErrors)
@@ -136,6 +139,7 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
     database = Database(settings.database_url, pool_size=_POOL_SIZE, application_name="cdp-serve")
     log = open_log(settings, database)
     rules = CurrentRules(database, settings.default_country)
+    plan = PlanBook(database)
     analytics = open_analytics(settings, database, log, rules) if "api" in roles else None
     services = Services(
         settings=settings,
@@ -149,7 +153,8 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         ),
         gate=LagGate(settings.max_lag_records),
         rules=rules,
-        plan=PlanBook(database),
+        plan=plan,
+        door=Door(log, settings, list_record_kinds(settings.currency), plan.find_check),
         progress=_make_progress(database, analytics),
         analytics=analytics,
     )
@@ -219,20 +224,15 @@ def open_analytics(
 
 def open_imports(services: Services) -> ImportRunner:
     """Make what works imports off; nothing runs yet."""
-    from cdp.ingest.door import Door
     from cdp.ingest.imports.run_import import Defaults
     from cdp.ingest.imports.runner import ImportRunner
     from cdp.ingest.imports.uploads_folder import Uploads
-    from cdp.record_kinds import list_record_kinds
 
     settings = services.settings
-    door = Door(
-        services.log, settings, list_record_kinds(settings.currency), services.plan.find_check
-    )
     return ImportRunner(
         services.database,
         Uploads(settings.data_dir, max_bytes=settings.max_import_bytes),
-        door,
+        services.door,
         services.sources.by_id,
         Defaults(settings.timezone, settings.currency),
         log_name=services.log.name,
