@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
 
-from cdp.log.kafka_append import APPEND_TIMEOUT_SECONDS
 from cdp.log.port import Log, LogUnavailable
 from cdp.storage.database import Database
 from tests.contract.conftest import KINDS, Place, make_place
@@ -125,19 +123,25 @@ def test_appends_that_wait_while_the_server_restarts_are_taken_in_their_order(
 ) -> None:
     log = fragile.place.open()
     append(log, record(0, "before"))
+    # An append waits for a bounded time only: on a busy machine the server may take longer.
+    for attempt in range(3):
+        texts = [f"v{attempt}.{n}" for n in range(50)]
+        errors = _append_across_a_restart(fragile, log, texts)
+        if not any(errors):
+            break
+    assert errors == [None] * 50
+    assert values(read_all(log, {0: 0}))[-50:] == texts
+
+
+def _append_across_a_restart(
+    fragile: Fragile, log: Log, texts: Sequence[str]
+) -> list[BaseException | None]:
     fragile.server.kill()
-    killed_at = time.monotonic()
     try:
-        futures = [log.append([record(0, f"v{n}")]) for n in range(50)]
+        futures = [log.append([record(0, text)]) for text in texts]
     finally:
         fragile.server.start()
-    was_long_away = time.monotonic() - killed_at > APPEND_TIMEOUT_SECONDS / 2
-    errors = [future.exception(timeout=PATIENCE_SECONDS) for future in futures]
-    if was_long_away and any(errors):
-        # A slow machine: an append waits for a bounded time only, as another test asks for.
-        pytest.skip("the server took longer to come back than an append may wait")
-    assert errors == [None] * 50
-    assert values(read_all(log, {0: 0})) == ["before", *[f"v{n}" for n in range(50)]]
+    return [future.exception(timeout=PATIENCE_SECONDS) for future in futures]
 
 
 def test_what_was_acknowledged_survives_the_end_of_the_server(fragile: Fragile) -> None:
