@@ -110,17 +110,12 @@ class Services:
         if self.analytics is not None:
             self.analytics.follower.start()
             self._open.callback(self.analytics.close)
-        if self.imports is not None:
-            self.imports.start()
-            self._open.callback(self.imports.close)
-        if self.suggestions is not None:
-            self.suggestions.start()
-            self._open.callback(self.suggestions.close)
+        for runner in (self.imports, self.suggestions, self.privacy):
+            if runner is not None:
+                runner.start()
+                self._open.callback(runner.close)
         if self.live is not None:
             self._open.callback(self.live.close)
-        if self.privacy is not None:
-            self.privacy.start()
-            self._open.callback(self.privacy.close)
 
     def end_streams(self) -> None:
         """Let answers end that would go on for ever, because the server stops. Does not block."""

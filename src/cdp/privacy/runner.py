@@ -6,7 +6,6 @@ next goes on with the step that is written down.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 
@@ -14,6 +13,7 @@ import psycopg
 import sqlalchemy as sa
 
 from cdp.runtime.logs import get_logger
+from cdp.runtime.waking_thread import WakingThread
 from cdp.storage.database import Driver
 
 _log = get_logger(__name__)
@@ -22,47 +22,31 @@ _LOOK_SECONDS = 1.0
 _AWAY_SECONDS = 5.0
 
 
-class PrivacyRunner:
+class PrivacyRunner(WakingThread):
     """Calls ``work`` for whoever holds the lock, and ``look`` in every process."""
 
     def __init__(
         self, libpq_url: str, work: Callable[[], bool], look: Callable[[], None] = lambda: None
     ) -> None:
         """``work`` returns whether there is more to do at once."""
+        super().__init__("privacy")
         self._url = libpq_url
         self._work = work
         self._look = look
-        self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="privacy", daemon=True)
 
-    def start(self) -> None:
-        """Work from now on."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look for work now."""
-        self._wake.set()
-
-    def close(self) -> None:
-        """Stop after the step under way, or leave it to the next process."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=12)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        """Work whenever the lock can be had, and outlive what fails."""
+        while not self.stopping.is_set():
             try:
                 with closing(self._connect()) as connection:
                     self._go_on(connection)
             except (psycopg.Error, sa.exc.SQLAlchemyError, OSError) as error:
                 _log.warning("privacy_waits", reason=type(error).__name__)
-                self._stop.wait(_AWAY_SECONDS)
+                self.stopping.wait(_AWAY_SECONDS)
             except Exception as error:
                 # One job that fails must not end all others for good.
                 _log.error("privacy_failed", exc_info=error)
-                self._stop.wait(_AWAY_SECONDS)
+                self.stopping.wait(_AWAY_SECONDS)
 
     def _connect(self) -> Driver:
         return psycopg.connect(
@@ -70,15 +54,14 @@ class PrivacyRunner:
         )
 
     def _go_on(self, connection: Driver) -> None:
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             self._look()
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
             if row == (True,):
                 try:
-                    while not self._stop.is_set() and self._work():
+                    while not self.stopping.is_set() and self._work():
                         connection.execute("SELECT 1")
                 finally:
                     with suppress(psycopg.Error):
                         connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
-            self._wake.wait(_LOOK_SECONDS)
-            self._wake.clear()
+            self.rest(_LOOK_SECONDS)

@@ -7,7 +7,6 @@ end, so a search that is ended leaves it as it was.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -30,6 +29,7 @@ from cdp.identity.suggestions.said import Normalise
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import DATABASE_ERRORS
 from cdp.runtime.logs import get_logger
+from cdp.runtime.waking_thread import WakingThread
 from cdp.storage.database import Database, driver
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def require_installed() -> None:
         )
 
 
-class SuggestionRunner:
+class SuggestionRunner(WakingThread):
     """Does searches. ``start`` and ``close`` it; ``ask`` for a search."""
 
     def __init__(
@@ -75,6 +75,7 @@ class SuggestionRunner:
         renews_when_read: bool = True,
     ) -> None:
         """``folder`` is for what does not fit into ``memory``; ``every``: search by schedule."""
+        super().__init__("suggestions")
         self._database = database
         self._normalise = normalise
         self._folder = folder
@@ -82,22 +83,13 @@ class SuggestionRunner:
         self._threads = threads
         self._every = every
         self._renews_when_read = renews_when_read
-        self._stop = threading.Event()
-        self._wake = threading.Event()
         self._matcher: Matcher | None = None
-        self._thread = threading.Thread(target=self._loop, name="suggestions", daemon=True)
-
-    def start(self) -> None:
-        """Work from now on."""
-        self._thread.start()
 
     def close(self) -> None:
         """Leave a search under way to the next process."""
-        self._stop.set()
-        self._wake.set()
+        self.stopping.set()
         self._interrupt()
-        if self._thread.is_alive():
-            self._thread.join(timeout=12)
+        super().close()
 
     def ask(self, actor: str) -> tuple[Run, bool]:
         """Return the search under way, or a new one, and whether it is new.
@@ -107,7 +99,7 @@ class SuggestionRunner:
         require_installed()
         with self._database.transaction() as connection:
             asked = runs.ask_for_run(driver(connection), actor, now())
-        self._wake.set()
+        self.wake()
         return asked
 
     def renew(self) -> Run | None:
@@ -141,8 +133,9 @@ class SuggestionRunner:
         if matcher is not None:
             matcher.interrupt()
 
-    def _loop(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        """Do searches one by one, and outlive what fails."""
+        while not self.stopping.is_set():
             try:
                 found = is_installed() and self.run_next()
             except DATABASE_ERRORS as error:
@@ -153,8 +146,7 @@ class SuggestionRunner:
                 found = False
                 _log.error("suggestions_fault", exc_info=error)
             if not found:
-                self._wake.wait(_LOOK_EVERY_SECONDS)
-                self._wake.clear()
+                self.rest(_LOOK_EVERY_SECONDS)
 
     def run_next(self) -> bool:
         """Do the search that waits; return whether there was one that nobody else does."""
@@ -211,7 +203,7 @@ class SuggestionRunner:
         self._matcher = matcher
         error: tuple[str, str] | None = None
         try:
-            if self._stop.is_set():
+            if self.stopping.is_set():
                 raise Interrupted
             self._search(run_id, matcher)
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,6 +28,7 @@ from cdp.model import Source
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import DATABASE_ERRORS
 from cdp.runtime.logs import get_logger
+from cdp.runtime.waking_thread import WakingThread
 from cdp.storage.database import Database, driver
 
 _log = get_logger(__name__)
@@ -39,7 +39,7 @@ _KEEP_HOUSE_SECONDS = 3600.0
 LEASE_SECONDS = 15.0
 
 
-class ImportRunner:
+class ImportRunner(WakingThread):
     """Runs imports. ``start`` and ``close`` it; ``wake`` it when there is a new one."""
 
     def __init__(
@@ -55,6 +55,7 @@ class ImportRunner:
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         """``retention``: how long a file is kept after its import has ended."""
+        super().__init__("imports")
         self.uploads = uploads
         self.door = door
         self.defaults = defaults
@@ -64,29 +65,12 @@ class ImportRunner:
         self._log_name = log_name
         self._retention = retention
         self._lease = lease_seconds
-        self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="imports", daemon=True)
         self._house_kept_at = float("-inf")
 
-    def start(self) -> None:
-        """Work from now on."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look at the queue now."""
-        self._wake.set()
-
-    def close(self) -> None:
-        """Stop at the next checkpoint, and let others go on."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=12)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run imports one by one; whoever is closed stops at the next checkpoint."""
         is_away = False
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             try:
                 found = self.run_next()
                 self._keep_house()
@@ -101,8 +85,7 @@ class ImportRunner:
                 found = False
                 _log.error("imports_fault", exc_info=error)
             if not found:
-                self._wake.wait(_LOOK_EVERY_SECONDS)
-                self._wake.clear()
+                self.rest(_LOOK_EVERY_SECONDS)
 
     def run_next(self) -> bool:
         """Run the oldest import that nobody works on; return whether there was one."""
@@ -135,7 +118,9 @@ class ImportRunner:
 
     def _work(self, taken: Import) -> None:
         _log.info("import_runs", import_id=taken.import_id, after=taken.rows)
-        hold = Hold(self._database, taken, self.runner_id, self._lease, self._stop, self._log_name)
+        hold = Hold(
+            self._database, taken, self.runner_id, self._lease, self.stopping, self._log_name
+        )
         error: tuple[str, str] | None = None
         with hold:
             try:
