@@ -10,6 +10,7 @@ from cdp.accounts.account import AccountSaid, MemberSaid
 from cdp.log.port import Record
 from cdp.model import Event, Identifier, RejectedEvent, Source
 from cdp.orders.order import Report
+from cdp.storage.privacy_requests_store import PrivacyRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,16 @@ class PostedPrivacy:
     """``delete`` or ``export``."""
     reason: str
     identifiers: tuple[Identifier, ...]
+
+    def list_requests(self) -> list[PrivacyRequest]:
+        """Return what it asks, one identifier at a time."""
+        source_id = self.source.source_id
+        return [
+            PrivacyRequest(
+                source_id, self.message_id, self.kind, self.reason, self.received_at, identifier
+            )
+            for identifier in self.identifiers
+        ]
 
 
 Posted = PostedOrder | PostedAccount | PostedPrivacy

@@ -23,8 +23,8 @@ from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
 from cdp.storage.tombstones_store import bury, ensure_privacy_salt, hash_identifier
 
-ERASED_UNTIL = "erased_until"
-"""Where the workspace says by which batch somebody was erased last."""
+# Where the workspace says by which batch somebody was erased last.
+_ERASED_UNTIL = "erased_until"
 _LAST_MOMENT = timedelta(microseconds=1)
 
 
@@ -63,10 +63,16 @@ def erase(
     conn.execute(
         """INSERT INTO workspace (name, value) VALUES (%s, to_jsonb(%s::bigint))
            ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
-        (ERASED_UNTIL, seq),
+        (_ERASED_UNTIL, seq),
     )
     profile_ids = [one for who in people for one in (who.profile_id, *who.profile_ids)]
     return Outcome(erased, names, profile_ids, seq)
+
+
+def read_erased_until(conn: Driver) -> int | None:
+    """Return the batch by which somebody was erased last; ``None`` when nobody ever was."""
+    row = conn.execute("SELECT value FROM workspace WHERE name = %s", (_ERASED_UNTIL,)).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _bury(

@@ -4,7 +4,7 @@ A batch of log records becomes people. All of it happens in one Postgres transac
 the position in the log, so a crash between any two lines leaves either everything or nothing:
 
     records ─► read ─► claim ─► screen ─► place
-            ─► write traits, consents, events, orders, accounts ─► publish
+            ─► write traits, consents, events, orders, accounts, requests ─► account ─► publish
 
 Each step takes the transaction and the work so far, and adds to it.
 """
@@ -32,7 +32,7 @@ from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
 from cdp.storage.ledger import claim_messages, key_message
 from cdp.storage.positions import advance_positions
-from cdp.storage.privacy_requests_store import PrivacyRequest, queue_requests
+from cdp.storage.privacy_requests_store import queue_requests
 from cdp.tally import tally_outcomes
 
 
@@ -139,15 +139,8 @@ def write_accounts(tx: Driver, work: Work) -> None:
 
 def queue_privacy(tx: Driver, work: Work) -> None:
     """Keep whom a shop wants deleted or exported, until that is done."""
-    asked = [
-        PrivacyRequest(
-            one.source.source_id, one.message_id, one.kind, one.reason, one.received_at, identifier
-        )
-        for one in work.fresh
-        if isinstance(one, PostedPrivacy)
-        for identifier in one.identifiers
-    ]
-    queue_requests(tx, asked)
+    asked = [one for one in work.fresh if isinstance(one, PostedPrivacy)]
+    queue_requests(tx, [request for one in asked for request in one.list_requests()])
 
 
 def account(tx: Driver, work: Work) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cdp.analytics.engine import Engine
 from cdp.analytics.forget import Forgetting
 from cdp.carry_out import Desk
-from cdp.erase_people import ERASED_UNTIL
+from cdp.erase_people import read_erased_until
 from cdp.export_people import export_people
 from cdp.ingest.imports.uploads_folder import Uploads
 from cdp.privacy.archives_folder import Archives
@@ -56,13 +56,9 @@ def open_privacy(
     def look() -> None:
         """Forget in this process what another one erased; drop old exports."""
         with database.transaction() as connection:
-            row = (
-                driver(connection)
-                .execute("SELECT value FROM workspace WHERE name = %s", (ERASED_UNTIL,))
-                .fetchone()
-            )
-        if row is not None:
-            followers.forget(int(row[0]))
+            seq = read_erased_until(driver(connection))
+        if seq is not None:
+            followers.forget(seq)
         desk.remove_old_archives()
 
     return PrivacyRunner(database.libpq_url, desk.work, look)
