@@ -279,7 +279,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
             (drop_old_days, (settings, database, log, stop)),
             (drop_old_refusals, (settings, database, stop)),
             (keep_ledger_small, (settings, database, stop)),
-            (_follow_rules, (database, identity, stop)),
+            (_look_after_identity, (database, identity, stop)),
         ):
             threading.Thread(target=target, args=args, daemon=True).start()
         worker.run(stop, poll_seconds=settings.worker_poll_seconds)
@@ -290,7 +290,9 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         database.close()
 
 
-def _follow_rules(database: Database, identity: IdentityStore, stop: threading.Event) -> None:
+def _look_after_identity(
+    database: Database, identity: IdentityStore, stop: threading.Event
+) -> None:
     """Every second, look for other rules, so that also a worker without work knows them, and
 
     apply them to the people of before, unless another worker does. Adds up what replays came to.
