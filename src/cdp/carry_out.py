@@ -13,13 +13,14 @@ each may be done again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from cdp.erase_people import erase
 from cdp.identity.rules_store import hold_rules
 from cdp.model import Identifier
+from cdp.outage import name_error
 from cdp.privacy import again_store as again
 from cdp.privacy import jobs_store as jobs
 from cdp.privacy.archives_folder import Archives
@@ -43,6 +44,7 @@ ERASE, SWEEP, AGAIN, SCRUB = "erase", "sweep", "sweep_again", "scrub"
 _AT_A_TIME = 50
 """Identifiers in one transaction: others wait for it."""
 _FOLLOW_SECONDS = 2.0
+_TRY_AGAIN_AFTER = timedelta(seconds=10)
 _TABLE_OF = {"identifiers": "nodes"}
 
 
@@ -73,6 +75,7 @@ class Desk:
     scrub_disk: Callable[[Iterable[str]], dict[str, Any]]
     """Writes tables of Postgres anew; returns what to say of it. Raises ``Busy``."""
     now: Callable[[], datetime] = clock_now
+    _failed_at: dict[str, datetime] = field(default_factory=dict)
 
     def work(self) -> bool:
         """Do the next steps; return whether there is more to do at once."""
@@ -81,7 +84,7 @@ class Desk:
             found = jobs.list_open(driver(connection))
         for job in found:
             if job.step == ERASE:
-                self._begin(job)
+                self._try(job)
         with self.database.transaction() as connection:
             found = jobs.list_open(driver(connection))
             last_at = again.read_last_end(driver(connection))
@@ -92,6 +95,24 @@ class Desk:
         return swept or scrubbed
 
     # ── People ──────────────────────────────────────────────────────────────────────────────────
+
+    def _try(self, job: Job) -> None:
+        """Begin a job; one that fails holds up no other, and is tried again after a while."""
+        failed_at = self._failed_at.get(job.job_id)
+        if failed_at is not None and self.now() - failed_at < _TRY_AGAIN_AFTER:
+            return
+        try:
+            self._begin(job)
+        except Exception as error:
+            reason = name_error(error)
+            # When Postgres is away this fails too, and nothing is held against the job.
+            with self.database.transaction() as connection:
+                what = f"a fault ({reason}): it is tried again"
+                jobs.say_waiting(driver(connection), [job.job_id], what)
+            _log.error("privacy_job_failed", job=job.job_id, reason=reason)
+            self._failed_at[job.job_id] = self.now()
+        else:
+            self._failed_at.pop(job.job_id, None)
 
     def _begin(self, job: Job) -> None:
         match job.kind:

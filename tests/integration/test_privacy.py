@@ -416,3 +416,25 @@ def test_whoever_has_the_same_number_in_another_app_is_still_found_by_it(
     with world.database.transaction() as connection:
         after = driver(connection).execute("SELECT node_ids FROM identifier_forms").fetchall()
     assert after == [([number for value, number in nodes.items() if value != gone],)]
+
+
+def test_a_job_that_fails_says_so_holds_up_no_other_and_is_tried_again(
+    world: PrivacyWorld,
+) -> None:
+    world.send([*ann(), *bob()])
+
+    def fail(job_id: str, asked: object) -> dict[str, Any]:
+        raise OSError("no space left")
+
+    can_export = world.desk.export
+    world.desk.export = fail
+    exported = world.ask("export", "email:bob@example.com")
+    deleted = world.ask("delete", "email:ann@mark.example")
+    for _ in range(5):
+        world.desk.work()
+    assert world.find_job(deleted).status == "done"
+    assert world.find_job(exported).waiting == "a fault (OSError): it is tried again"
+    world.desk.export = can_export
+    world.desk.now = lambda: datetime.now(UTC) + timedelta(hours=1)
+    world.desk.work()
+    assert world.find_job(exported).status == "done"
