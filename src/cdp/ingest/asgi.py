@@ -9,7 +9,6 @@ but this stands between them and the log.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -20,7 +19,7 @@ from functools import lru_cache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdp import receipts
-from cdp.errors import BadRequest, CdpError, TooLarge, TooManyRequests, Unauthorized
+from cdp.errors import BadRequest, CdpError, TooLarge, Unauthorized
 from cdp.ingest import sdk_settings
 from cdp.ingest.answers import (
     Answer,
@@ -30,7 +29,7 @@ from cdp.ingest.answers import (
     answer_refused,
 )
 from cdp.ingest.body import BodyReader, ClientLeft, TooSlow, inflate
-from cdp.ingest.cors import Headers, cors_headers, find_header
+from cdp.ingest.cors import cors_headers, find_header
 from cdp.ingest.cors_app import FAULT, CorsApp, send_answer
 from cdp.ingest.door import write_request
 from cdp.ingest.lag_gate import LagGate
@@ -46,7 +45,7 @@ from cdp.ingest.parse import (
     take_single,
 )
 from cdp.ingest.pixel import GIF, read_pixel
-from cdp.ingest.rate_limit import Bucket, Rate, RateLimits
+from cdp.ingest.rate_limit import Bucket, RateLimited, RateLimits
 from cdp.ingest.records import RecordKind, judge_records, open_records, require_private_key
 from cdp.ingest.sdk_routes import SDK_ROUTES, SdkRoute, find_route
 from cdp.ingest.sdk_settings import ListTracked, track_everything
@@ -206,9 +205,8 @@ class IngestApp:
         source = bucket = None
         owner = ""
         if key is not None:
-            source = self._find_source(key)
+            source, bucket = self._admit(key)
             owner = source.source_id
-            bucket = self._find_bucket(key, source)
         body = await self._bodies.read(receive, length, owner, is_whole=BODY_IS_WHOLE in scope)
         request, accepted, rejected = self._read(route, source, bucket, body, encoding, writer)
         # A busy server waits for the log with hundreds of bodies that nobody needs any more.
@@ -248,9 +246,7 @@ class IngestApp:
         else:
             opened = open_single(body, wants_key=source is None)
         if source is None:
-            source = self._find_source(opened.write_key)
-            assert opened.write_key is not None
-            bucket = self._find_bucket(opened.write_key, source)
+            source, bucket = self._admit(opened.write_key)
         if len(opened.items) > self._max_batch_events:
             raise TooLarge(
                 "too_many_events",
@@ -261,17 +257,14 @@ class IngestApp:
         request, judged = self._judge(route, source, opened, len(body), writer)
         return request, judged.accepted, judged.rejected
 
-    def _find_bucket(self, key: str, source: Source) -> Bucket | None:
-        """Return what a request with ``key`` is charged to.
+    def _admit(self, key: str | None) -> tuple[Source, Bucket | None]:
+        """Return whose ``key`` it is and what its requests are charged to.
 
-        Raises ``TooManyRequests`` while the key is in debt.
+        Raises ``Unauthorized``, and ``RateLimited`` while the key is in debt.
         """
-        bucket = self._limits.find(key, source)
-        if bucket is not None:
-            wait = bucket.wait(time.monotonic())
-            if wait:
-                raise RateLimited(bucket.rate, wait)
-        return bucket
+        source = self._find_source(key)
+        assert key is not None
+        return source, self._limits.admit(key, source, time.monotonic())
 
     def _refuse(self, error: CdpError) -> Answer:
         self.counts.refused += 1
@@ -296,7 +289,7 @@ class IngestApp:
         if key is not None:
             source = self._find_source(key)
             require_private_key(source)
-            bucket = self._find_bucket(key, source)
+            bucket = self._limits.admit(key, source, time.monotonic())
         limit = self._max_request_bytes
         length = find_header(headers, b"content-length")
         body = await self._bodies.read(receive, length, "" if source is None else source.source_id)
@@ -307,7 +300,7 @@ class IngestApp:
             source = self._find_source(opened.write_key)
             require_private_key(source)
             assert opened.write_key is not None
-            bucket = self._find_bucket(opened.write_key, source)
+            bucket = self._limits.admit(opened.write_key, source, time.monotonic())
         if bucket is not None:
             bucket.charge(len(opened.items))
         judged, size = judge_records(opened, kind, writer.partitions)
@@ -321,10 +314,7 @@ class IngestApp:
             opened = open_single(read_pixel(query), wants_key=True)
         except ValueError as error:
             raise BadRequest("invalid_query", "the query has too many parameters") from error
-        key = read_query_key(query) or opened.write_key
-        source = self._find_source(key)
-        assert key is not None
-        bucket = self._find_bucket(key, source)
+        source, bucket = self._admit(read_query_key(query) or opened.write_key)
         if bucket is not None:
             bucket.charge(1)
         request, judged = self._judge(route, source, opened, len(query), writer)
@@ -435,27 +425,6 @@ class _Clock:
 
 class _MethodNotAllowed(CdpError):
     status = 405
-
-
-class RateLimited(TooManyRequests):
-    """The write key is in debt, for ``wait`` seconds from now."""
-
-    def __init__(self, rate: Rate, wait: int) -> None:
-        super().__init__(
-            "rate_limited",
-            f"this key may send {rate.events_per_second:g} events a second; nothing was taken,"
-            " send this again later",
-            details={"events_per_second": rate.events_per_second, "burst": rate.burst},
-            retry_after=wait,
-        )
-        self._rate = rate
-
-    def headers(self) -> Headers:
-        """Return the limit as other APIs tell it; ``answer_refused`` adds when to come back."""
-        return [
-            (b"x-ratelimit-limit", b"%d" % math.ceil(self._rate.events_per_second)),
-            (b"x-ratelimit-remaining", b"0"),
-        ]
 
 
 def _with_cors(answer: Answer, scope: Scope) -> Answer:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from cdp.errors import TooManyRequests
+from cdp.ingest.cors import Headers
 from cdp.model import Source
 
 BURST_SECONDS = 10
@@ -70,6 +72,27 @@ class Bucket:
         self._tokens = min(self._tokens, rate.burst)
 
 
+class RateLimited(TooManyRequests):
+    """The write key is in debt, for ``wait`` seconds from now."""
+
+    def __init__(self, rate: Rate, wait: int) -> None:
+        super().__init__(
+            "rate_limited",
+            f"this key may send {rate.events_per_second:g} events a second; nothing was taken,"
+            " send this again later",
+            details={"events_per_second": rate.events_per_second, "burst": rate.burst},
+            retry_after=wait,
+        )
+        self._rate = rate
+
+    def headers(self) -> Headers:
+        """Return the limit as other APIs tell it; ``answer_refused`` adds when to come back."""
+        return [
+            (b"x-ratelimit-limit", b"%d" % math.ceil(self._rate.events_per_second)),
+            (b"x-ratelimit-remaining", b"0"),
+        ]
+
+
 class RateLimits:
     """The buckets of all keys that were seen. For one event loop."""
 
@@ -77,6 +100,16 @@ class RateLimits:
         """``public_events_per_second`` holds for web and app keys that say nothing; 0 is none."""
         self._public = read_rate(public_events_per_second)
         self._known: dict[str, tuple[Source, Bucket | None]] = {}
+
+    def admit(self, key: str, source: Source, now: float) -> Bucket | None:
+        """Return what a request with ``key`` is charged to; ``None`` when it has no limit.
+
+        Raises ``RateLimited`` while the key is in debt.
+        """
+        bucket = self.find(key, source)
+        if bucket is not None and (wait := bucket.wait(now)):
+            raise RateLimited(bucket.rate, wait)
+        return bucket
 
     def find(self, key: str, source: Source) -> Bucket | None:
         """Return the bucket of a valid ``key`` of ``source``; ``None`` when it has no limit."""
