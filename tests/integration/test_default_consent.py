@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,17 +14,10 @@ from cdp.profiles.profile_document import show_consent
 from cdp.profiles.profile_store import find_people, read_people, read_sources
 from cdp.runtime.clock import now
 from cdp.storage.database import driver
-from tests.support.postgres import PostgresServer
-from tests.support.small_stack import Sender, SmallStack, run_stack
+from tests.support.small_stack import Sender, SmallStack
 
 CONTEXT = {"consent": {"categoryPreferences": {"marketing": True}}}
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
 
 
 def add_till(stack: SmallStack, **consent: bool) -> Sender:

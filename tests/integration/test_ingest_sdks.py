@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,6 @@ from cdp.model import Event, Identifier, Source
 from tests.support.chromium import run_chromium
 from tests.support.fault_proxy import ProxyLoop
 from tests.support.faults import Seen
-from tests.support.postgres import PostgresServer
 from tests.support.sdks import (
     BROWSER_SDKS,
     SERVER_SDKS,
@@ -38,7 +36,7 @@ from tests.support.sdks import (
     start_on_servers,
     write_calls,
 )
-from tests.support.small_stack import Sender, SmallStack, run_stack
+from tests.support.small_stack import Sender, SmallStack
 
 ALL_SDKS = list_params((*SERVER_SDKS.values(), *BROWSER_SDKS.values()))
 # What each runtime lets through to the wire that no strict reader takes.
@@ -53,18 +51,6 @@ class Told:
     story: Story
     job: Job
     sender: Sender
-
-
-@pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def proxies() -> Iterator[ProxyLoop]:
-    with ProxyLoop() as proxies:
-        yield proxies
 
 
 def prepare(stack: SmallStack, proxies: ProxyLoop, sdk: Sdk) -> Told:

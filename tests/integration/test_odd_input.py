@@ -16,8 +16,7 @@ import pytest
 from cdp.storage.database import driver
 from tests.support.ingest_server import wait_until
 from tests.support.odd_input import CASES, RECEIPT, Case
-from tests.support.postgres import PostgresServer
-from tests.support.small_stack import Sender, SmallStack, run_stack
+from tests.support.small_stack import Sender, SmallStack
 
 
 class Sent(NamedTuple):
@@ -26,12 +25,6 @@ class Sent(NamedTuple):
     case: Case
     sender: Sender
     answer: httpx.Response
-
-
-@pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
 
 
 @pytest.fixture(scope="module")

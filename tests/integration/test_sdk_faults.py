@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,6 @@ from _pytest.mark import ParameterSet
 from tests.support.chromium import run_chromium
 from tests.support.fault_proxy import ProxyLoop
 from tests.support.faults import CutAfter, CutBefore, Fault, Late, Refuse, list_ids
-from tests.support.postgres import PostgresServer
 from tests.support.sdks import (
     BROWSER_SDKS,
     SERVER_SDKS,
@@ -26,7 +25,7 @@ from tests.support.sdks import (
     start_on_servers,
     write_calls,
 )
-from tests.support.small_stack import Sender, SmallStack, run_stack
+from tests.support.small_stack import Sender, SmallStack
 
 # Others differ from these in nothing that matters here; beacons never come again.
 NAMES = (
@@ -95,18 +94,6 @@ class Ordeal:
     job: Job
     sender: Sender
     exit_code: Future[int] | None = field(default=None)
-
-
-@pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def proxies() -> Iterator[ProxyLoop]:
-    with ProxyLoop() as proxies:
-        yield proxies
 
 
 def prepare(stack: SmallStack, proxies: ProxyLoop, sdk: Sdk, trouble: Trouble) -> Ordeal:

@@ -41,18 +41,6 @@ NEVER = 3600
 
 
 @pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def proxies() -> Iterator[ProxyLoop]:
-    with ProxyLoop() as proxies:
-        yield proxies
-
-
-@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
     with run_chromium() as chromium:
         yield chromium

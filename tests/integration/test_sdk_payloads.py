@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,6 @@ from cdp.ingest.read_line import read_line
 from cdp.model import Event, Identifier, Source, SourceType
 from tests.support.chromium import run_chromium
 from tests.support.fault_proxy import ProxyLoop
-from tests.support.postgres import PostgresServer
 from tests.support.sdks import (
     BROWSER_SDKS,
     SERVER_SDKS,
@@ -28,7 +26,7 @@ from tests.support.sdks import (
     run_in_browser,
     start_on_servers,
 )
-from tests.support.small_stack import Sender, SmallStack, run_stack
+from tests.support.small_stack import Sender, SmallStack
 
 THEIRS = datetime(2021, 2, 3, 4, 5, 6, 789000, tzinfo=UTC)
 DATE = {"$date": "2021-02-03T04:05:06.789+00:00"}
@@ -68,18 +66,6 @@ class Sent:
         """The one event of a name."""
         (found,) = (event for event in self.events if event.name == name)
         return found
-
-
-@pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def proxies() -> Iterator[ProxyLoop]:
-    with ProxyLoop() as proxies:
-        yield proxies
 
 
 def read_events(stack: SmallStack, sender: Sender, kind: SourceType = "server") -> list[Event]:

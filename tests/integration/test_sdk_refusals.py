@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 
@@ -16,7 +15,6 @@ from tests.support.chromium import check_page, run_chromium
 from tests.support.fault_proxy import ProxyLoop
 from tests.support.faults import Refuse, list_ids
 from tests.support.ingest_server import wait_until
-from tests.support.postgres import PostgresServer
 from tests.support.sdks import (
     BROWSER_SDKS,
     SERVER_SDKS,
@@ -29,24 +27,12 @@ from tests.support.sdks import (
     start_on_servers,
     write_calls,
 )
-from tests.support.small_stack import SmallStack, run_stack
+from tests.support.small_stack import SmallStack
 
 # Before 3.1 analytics-node took 400 alone for final, and tried four times.
 STUBBORN = {"segment-node-3.0.0": 4}
 # Longer than the first retries of any browser SDK would take: 2 s, and 4 s after that.
 LONG_ENOUGH = 7
-
-
-@pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def proxies() -> Iterator[ProxyLoop]:
-    with ProxyLoop() as proxies:
-        yield proxies
 
 
 # Two versions apart they would do the same, at the cost of a tab each.

@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from cdp.ingest.sdk_routes import SDK_ROUTES
-from tests.support.postgres import PostgresServer
-from tests.support.small_stack import Sender, SmallStack, run_stack
+from tests.support.small_stack import Sender, SmallStack
 
 SINGLE = {
     "track": ("/v1/track", "/v1/t", "/track", "/t"),
@@ -27,12 +26,6 @@ BATCH = ("/v1/batch", "/v1/b", "/v1/import", "/batch", "/b", "/import", "/beacon
 PIXELS = {path: kind for kind in SINGLE for path in (f"/pixel/v1/{kind}", f"/v1/pixel/{kind}")}
 OTHERS = ("/v1/m", "/m", "/sourceConfig")
 SINGLE_PATHS = [(path, kind) for kind, paths in SINGLE.items() for path in paths]
-
-
-@pytest.fixture(scope="module")
-def stack(postgres_server: PostgresServer) -> Iterator[SmallStack]:
-    with run_stack(postgres_server) as stack:
-        yield stack
 
 
 @pytest.fixture
