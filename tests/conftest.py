@@ -69,6 +69,16 @@ def _start_broker() -> KafkaBroker:
     return broker
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name compressed bytes by their length: gzip writes the time into them, and processes that
+
+    run tests side by side must agree on names.
+    """
+    if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") and len(val) > 2:
+        return f"gzip-{len(val)}"
+    return None
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the process that prints the summary what is missing where tests run in others."""
     output = getattr(session.config, "workeroutput", None)
