@@ -80,7 +80,7 @@ TROUBLES = {
             resends_what_is_stored=True,
         ),
         Trouble("slow-line", pace=5_000),
-        Trouble("own-rate-limit", rate_limit={"events_per_second": 10, "burst": 3}),
+        Trouble("own-rate-limit", rate_limit={"events_per_second": 1, "burst": 1}),
     )
 }
 
