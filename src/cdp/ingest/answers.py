@@ -6,10 +6,10 @@ anything else RudderStack's Python SDK sends a refused batch eleven times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cdp.errors import CdpError
+from cdp.errors import CdpError, MethodNotAllowed
 from cdp.ingest.cors import Headers
 from cdp.ingest.lenient import encode
 from cdp.ingest.parse import Rejection
@@ -61,6 +61,13 @@ def answer_refused(error: CdpError, *more: tuple[bytes, bytes]) -> Answer:
     if error.status in RETRY_STATUSES:
         headers += retry_headers(b"%d" % (error.retry_after or _DEFAULT_RETRY_SECONDS))
     return Answer(error.status, headers, body)
+
+
+def refuse_method(methods: Collection[str]) -> Answer:
+    """Return the answer to a method that a path does not take; ``methods`` are those it does."""
+    allowed = ", ".join(sorted(methods))
+    error = MethodNotAllowed("method_not_allowed", f"this path takes {allowed}")
+    return answer_refused(error, (b"allow", allowed.encode()))
 
 
 def retry_headers(seconds: bytes) -> Headers:

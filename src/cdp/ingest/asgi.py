@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,6 +27,7 @@ from cdp.ingest.answers import (
     answer_bytes,
     answer_json,
     answer_refused,
+    refuse_method,
 )
 from cdp.ingest.body import BodyReader, ClientLeft, TooSlow, inflate
 from cdp.ingest.cors import cors_headers, find_header
@@ -177,7 +178,7 @@ class IngestApp:
         self, route: SdkRoute, key: str, writer: PackingWriter, scope: Scope, receive: Receive
     ) -> Answer:
         if scope["method"] not in route.methods:
-            return _refuse_method(route.methods)
+            return refuse_method(route.methods)
         if route.takes_events:
             return await self._take_events(route, writer, scope, receive)
         if route.kind == "metrics":
@@ -280,7 +281,7 @@ class IngestApp:
         self, kind: RecordKind, writer: PackingWriter, scope: Scope, receive: Receive
     ) -> Answer:
         if scope["method"] != "POST":
-            return _refuse_method({"POST"})
+            return refuse_method({"POST"})
         headers = scope["headers"]
         key = read_basic_key(find_header(headers, b"authorization") or b"")
         key = key or read_query_key(scope["query_string"])
@@ -402,12 +403,6 @@ class IngestApp:
         return answer_json(sdk_settings.source_config(asked, source), cached)
 
 
-def _refuse_method(methods: Collection[str]) -> Answer:
-    allowed = ", ".join(sorted(methods))
-    error = _MethodNotAllowed("method_not_allowed", f"this path takes {allowed}")
-    return answer_refused(error, (b"allow", allowed.encode()))
-
-
 class _Clock:
     """The time of receipt as text: many requests share a millisecond."""
 
@@ -421,10 +416,6 @@ class _Clock:
             self._millisecond = millisecond
             self._text = format_time(datetime.fromtimestamp(millisecond / 1000, UTC))
         return self._text
-
-
-class _MethodNotAllowed(CdpError):
-    status = 405
 
 
 def _with_cors(answer: Answer, scope: Scope) -> Answer:

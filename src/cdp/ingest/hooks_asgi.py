@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdp import receipts
-from cdp.errors import CdpError, Forbidden, MethodNotAllowed, NotFound, Unauthorized
-from cdp.ingest.answers import Answer, answer_json, answer_refused
+from cdp.errors import CdpError, Forbidden, NotFound, Unauthorized
+from cdp.ingest.answers import Answer, answer_json, answer_refused, refuse_method
 from cdp.ingest.body import BodyReader, ClientLeft, inflate
 from cdp.ingest.cors import find_header
 from cdp.ingest.cors_app import send_answer
@@ -86,8 +86,7 @@ class HooksApp:
             if scope["method"] == "POST":
                 answer = await self._take(source_id, scope, receive, writer)
             else:
-                error = MethodNotAllowed("method_not_allowed", "this path takes POST")
-                answer = answer_refused(error, (b"allow", b"POST"))
+                answer = refuse_method(("POST",))
         except CdpError as error:
             self._on_refused(error.code)
             answer = answer_refused(error)
