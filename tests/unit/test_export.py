@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from cdp.errors import Unprocessable
-from cdp.segments.export import guard_formula, write_cell, write_csv, write_ndjson, write_parquet
+from cdp.runtime.spreadsheet import guard_formula
+from cdp.segments.export import write_cell, write_csv, write_ndjson, write_parquet
 from cdp.segments.member_fields import MemberField, parse_fields
 
 AT = datetime(2026, 3, 1, 8, tzinfo=UTC)

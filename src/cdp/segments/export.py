@@ -1,8 +1,4 @@
-"""Rows of members as JSON, NDJSON, CSV or Parquet. Pure: tables come in, bytes go out.
-
-Text in CSV that a spreadsheet would run as a formula is prefixed with ``'``
-(https://owasp.org/www-community/attacks/CSV_Injection).
-"""
+"""Rows of members as JSON, NDJSON, CSV or Parquet. Pure: tables come in, bytes go out."""
 
 from __future__ import annotations
 
@@ -19,6 +15,7 @@ import pyarrow.parquet as pa_parquet
 
 from cdp.access.masking import mask_identifier, mask_traits
 from cdp.runtime.clock import format_time
+from cdp.runtime.spreadsheet import guard_formula
 from cdp.segments.member_fields import FIXED_COLUMNS, MemberField
 
 Format = Literal["json", "ndjson", "csv", "parquet"]
@@ -28,7 +25,6 @@ MEDIA_TYPES: dict[Format, str] = {
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -103,11 +99,6 @@ WRITERS: dict[str, Callable[..., Iterator[bytes]]] = {
     "csv": write_csv,
     "parquet": write_parquet,
 }
-
-
-def guard_formula(text: str) -> str:
-    """Return ``text`` so that no spreadsheet takes it for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def write_cell(value: Any) -> str:
