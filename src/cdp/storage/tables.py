@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     Sequence,
     SmallInteger,
@@ -660,6 +662,42 @@ orders = Table(
     Index(None, "node_id", "placed_at"),
 )
 
+# How much of ``to_currency`` one unit of ``currency`` is, from that date (UTC) until the next.
+rates = Table(
+    "rates",
+    metadata,
+    Column("currency", Text, nullable=False),
+    Column("to_currency", Text, nullable=False),
+    Column("at", Date, nullable=False),
+    Column("rate", Numeric, nullable=False),
+    PrimaryKeyConstraint("currency", "to_currency", "at"),
+    CheckConstraint("rate > 0", name="positive"),
+)
+
+# ── Service: tickets, calls, answers, complaints, reviews ───────────────────────────────────────
+
+# What was said in events of service. On nodes, as the events are, and beside them: an open ticket
+# is to be seen when the timeline of its day lies elsewhere.
+service_events = Table(
+    "service_events",
+    metadata,
+    Column("node_id", BigInteger, nullable=False),
+    _time("at"),
+    Column("source_number", Integer, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    # ticket | call | answer | complaint | review
+    Column("kind", Text, nullable=False),
+    # The ticket, call, … that it is about.
+    Column("record_id", Text, nullable=False),
+    # Of tickets and complaints: whether it is open by this; null when it says nothing of it.
+    Column("is_open", Boolean),
+    # An answer to the question of recommendation, 0 to 10.
+    Column("nps", SmallInteger),
+    Column("properties", JSON, nullable=False),
+    PrimaryKeyConstraint("node_id", "at", "source_number", "message_id"),
+)
+
 # ── Accounts: companies and households ──────────────────────────────────────────────────────────
 
 # One numbering for all sources.
@@ -747,6 +785,8 @@ batches = Table(
     Column("erased_nodes", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # The keys of messages that had their effect before, for whoever watches a source.
     Column("duplicates", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'")),
+    # Whether rates of currencies changed, which may be anybody's figures.
+    Column("rates", Boolean, nullable=False, server_default=text("false")),
     # Profile ids that others absorbed or came out of: [{"from": …, "into": …}], so that memberships
     # can say why.
     Column("merges", JSONB, nullable=False, server_default=text("'[]'")),
@@ -903,6 +943,74 @@ manual_tag_values = Table(
     _time("at"),
     PrimaryKeyConstraint("key", "node_id"),
     Index(None, "node_id"),
+)
+
+# ── Destinations ────────────────────────────────────────────────────────────────────────────────
+
+# Where changes of segments and tags are sent, and how far each receiver has been told.
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("destination_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("segments", ARRAY(Text), nullable=False),
+    Column("tags", ARRAY(Text), nullable=False),
+    Column("fields", ARRAY(Text), nullable=False),
+    Column("consent", ARRAY(Text), nullable=False),
+    Column("is_masked", Boolean, nullable=False),
+    Column("secret", Text, nullable=False),
+    # active | paused
+    Column("status", Text, nullable=False, server_default=text("'active'")),
+    Column("status_reason", Text),
+    _now("created_at"),
+    _now("updated_at"),
+    # The change of memberships and tags, and the batch, up to which it was looked at.
+    Column("change_no", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    # Where the look at everybody stands; null when it is done.
+    Column("scan", JSON),
+    # Of its newest delivery.
+    Column("number", BigInteger, nullable=False, server_default=text("0")),
+)
+
+# What each receiver was told of each person last, as a digest.
+destination_rows = Table(
+    "destination_rows",
+    metadata,
+    Column("destination_id", Text, nullable=False),
+    # segment:vip, tag:rfm
+    Column("stream", Text, nullable=False),
+    Column("profile_no", BigInteger, nullable=False),
+    Column("profile_id", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("destination_id", "stream", "profile_no"),
+)
+
+# The outbox, and what became of it.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("destination_id", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("rows", JSON, nullable=False),
+    Column("row_count", Integer, nullable=False),
+    # Whom the rows are about, so that a deletion finds them.
+    Column("people", ARRAY(Text), nullable=False),
+    # queued | delivered | failed
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _now("created_at"),
+    _time("first_attempt_at", nullable=True),
+    _time("next_attempt_at", nullable=True),
+    _time("delivered_at", nullable=True),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    UniqueConstraint("destination_id", "number"),
+    Index(None, "created_at"),
+    Index(None, "people", postgresql_using="gin"),
 )
 
 # ── Imports ─────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,1 @@
+"""Activation: what changes about people reaches the systems that act on it."""
