@@ -33,9 +33,16 @@ members AS (
      GROUP BY c.profile_no),
 page AS MATERIALIZED (
     SELECT profile_no, profile_id, entered_at FROM members
-     WHERE profile_no > $after {consented}
+     WHERE profile_no > $after {among} {consented}
      ORDER BY profile_no LIMIT $most)
 """
+_TAGGED = """
+page AS MATERIALIZED (
+    SELECT profile_no, profile_id, "at" AS entered_at, value FROM core.tag_values
+     WHERE key = $tag AND profile_no > $after {among} {consented}
+     ORDER BY profile_no LIMIT $most)
+"""
+_AMONG = "AND profile_no IN (SELECT unnest($among))"
 
 _IDENTIFIER = """
 SELECT np.profile_no, to_json(arg_max(n.value, (n.last_seen, n.value)))::VARCHAR AS value
@@ -78,20 +85,55 @@ def read_pin(reader: Reader) -> int:
     return int(found["pin"][0].as_py())
 
 
-def read_page(reader: Reader, pull: Pull, *, after: int, most: int) -> pa.Table:
+def read_page(
+    reader: Reader, pull: Pull, *, after: int, most: int, among: Sequence[int] | None = None
+) -> pa.Table:
     """Return up to ``most`` members after the profile number ``after``, in order.
 
-    Columns: profile_no, profile_id, entered_at, and per field its value as JSON text.
+    Only those ``among`` some, when given. Columns: profile_no, profile_id, entered_at, and per
+    field its value as JSON text.
     """
+    params = {"segment": pull.segment, "pinned": pull.pinned}
+    return _read(reader, _MEMBERS, params, pull, after=after, most=most, among=among)
+
+
+def read_tagged_page(
+    reader: Reader,
+    key: str,
+    pull: Pull,
+    *,
+    after: int,
+    most: int,
+    among: Sequence[int] | None = None,
+) -> pa.Table:
+    """Return people who have a value of the tag ``key``, as ``read_page`` returns members.
+
+    ``entered_at`` is the time of the value, which comes last, as JSON text in ``value``.
+    """
+    params = {"tag": key}
+    value = ", page.value"
+    return _read(reader, _TAGGED, params, pull, after=after, most=most, among=among, value=value)
+
+
+def _read(
+    reader: Reader,
+    page: str,
+    params: dict[str, Any],
+    pull: Pull,
+    *,
+    after: int,
+    most: int,
+    among: Sequence[int] | None,
+    value: str = "",
+) -> pa.Table:
     consent = _compile_consent(pull)
-    params: dict[str, Any] = {
-        **(consent.params if consent else {}),
-        "segment": pull.segment,
-        "pinned": pull.pinned,
-        "after": after,
-        "most": most,
-    }
-    consented = f"AND profile_no IN ({consent.sql})" if consent else ""
+    params |= {**(consent.params if consent else {}), "after": after, "most": most}
+    if among is not None:
+        params["among"] = list(among)
+    page = page.format(
+        among=_AMONG if among is not None else "",
+        consented=f"AND profile_no IN ({consent.sql})" if consent else "",
+    )
     columns, joins, common = [], [], []
     for index, field in enumerate(pull.fields):
         common.append(f"f{index} AS ({_select_field(field, index, params)})")
@@ -100,8 +142,8 @@ def read_page(reader: Reader, pull: Pull, *, after: int, most: int) -> pa.Table:
     if any(field.kind == "trait" for field in pull.fields):
         params["now"] = pull.now
     sql = (
-        f"WITH {', '.join([_MEMBERS.format(consented=consented), *common])} "
-        f"SELECT page.profile_no, page.profile_id, page.entered_at{''.join(columns)} "
+        f"WITH {', '.join([page, *common])} "
+        f"SELECT page.profile_no, page.profile_id, page.entered_at{''.join(columns)}{value} "
         f"FROM page{''.join(joins)} ORDER BY page.profile_no"
     )
     return reader.read(sql, params)
