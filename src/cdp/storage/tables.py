@@ -1013,6 +1013,62 @@ deliveries = Table(
     Index(None, "people", postgresql_using="gin"),
 )
 
+# ── Archive ─────────────────────────────────────────────────────────────────────────────────────
+
+# Days of receipt whose events are in the archive. What a day consists of is said here alone: a file
+# that is not in ``archive_parts`` is none of it.
+archive_days = Table(
+    "archive_days",
+    metadata,
+    Column("day", Date, primary_key=True),
+    # Every row in its files was committed by this batch or before.
+    Column("seq", BigInteger, nullable=False),
+    # How often rows were taken out of it, by a deletion or because their time was over.
+    Column("removals", Integer, nullable=False, server_default=text("0")),
+    Column("rows", BigInteger, nullable=False),
+    _time("archived_at"),
+    # When its rows in Postgres were dropped: from then on they are read from its files.
+    _time("dropped_at", nullable=True),
+)
+
+archive_parts = Table(
+    "archive_parts",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("day", Date, ForeignKey("archive_days.day"), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    # Null: none of its events has a person.
+    Column("first_node", BigInteger),
+    Column("last_node", BigInteger),
+    _time("first_at"),
+    _time("last_at"),
+    Index(None, "day"),
+)
+
+# How long events are kept, where that is less than for ever. Null stands for any.
+retention_rules = Table(
+    "retention_rules",
+    metadata,
+    Column("rule_no", Integer, Identity(), primary_key=True),
+    Column("source_id", Text),
+    Column("event", Text),
+    Column("days", Integer, nullable=False),
+)
+
+# Up to when events of a source and name were removed, and how many; '' stands for any name.
+retention_removals = Table(
+    "retention_removals",
+    metadata,
+    Column("source_number", Integer, nullable=False),
+    Column("event", Text, nullable=False),
+    _time("before"),
+    Column("removed", BigInteger, nullable=False, server_default=text("0")),
+    _time("removed_at", nullable=True),
+    PrimaryKeyConstraint("source_number", "event"),
+)
+
 # ── Imports ─────────────────────────────────────────────────────────────────────────────────────
 
 # The queue of imports, and how far each has come. The files lie in the data folder.
