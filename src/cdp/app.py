@@ -108,6 +108,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
     from cdp.ingest.live import routes as live_routes
+    from cdp.orders import rates_routes
     from cdp.orders import routes as order_routes
     from cdp.plan import routes as plan_routes
     from cdp.profiles import routes as profile_routes
@@ -152,6 +153,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield account_routes.create_router(database, restore_slashes)
     find_person = profile_routes.People(database, normalise).find_number
     yield order_routes.create_router(database, find_person, restore_slashes)
+    yield rates_routes.create_router(database)
     yield analytics_routes.create_router(analytics.engine, settings)
     yield rebuild_routes.create_router(database, analytics.place)
     segments = _make_segments(services, analytics)

@@ -26,7 +26,7 @@ _STATEMENT_TIMEOUT = "-c statement_timeout=120s -c idle_in_transaction_session_t
 _BATCHES = """
 SELECT seq, batch_id || '@' || extract(epoch FROM committed_at) AS batch, received_until,
        positions::text AS positions, events, cardinality(orders) AS orders,
-       cardinality(accounts) AS accounts, merges::text AS merges
+       cardinality(accounts) AS accounts, rates, merges::text AS merges
   FROM batches WHERE seq > {after} ORDER BY seq LIMIT {limit}
 """
 _KEYS = "SELECT DISTINCT unnest({columns}) AS key FROM batches WHERE seq > {after} AND seq <= {seq}"
@@ -122,6 +122,13 @@ _SMALL = {
     "segments": """SELECT key, name, description, version, created_at, updated_at
                      FROM segments ORDER BY key""",
 }
+# Read whole when it changed.
+_RATES = """
+SELECT currency, to_currency AS "to", at, rate::text AS rate,
+       (rate * 10::numeric ^ scale(trim_scale(rate)))::bigint AS above,
+       (10::numeric ^ scale(trim_scale(rate)))::bigint AS below
+  FROM rates ORDER BY 1, 2, 3
+"""
 _POSITIONS = "SELECT log, partition, next_offset FROM positions"
 
 
@@ -224,6 +231,8 @@ def _read(cursor: Any, after: int, most_events: int) -> Changes:
         changes.touched = set(touched["key"].to_pylist())
     for table, query in _SMALL.items():
         changes.small[table] = _fetch(cursor, query)
+    if after == 0 or any(row["rates"] for row in taken):
+        changes.small["rates"] = _fetch(cursor, _RATES)
     if changes.is_head:
         # Positions also move without a batch of their own.
         for row in _fetch(cursor, _POSITIONS).to_pylist():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cdp.money import list_currencies
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raise it when ``CORE`` changes: a file of another version is dropped and fed again."""
 
 _CURRENCIES = ", ".join(
@@ -60,6 +60,10 @@ CREATE TABLE core.node_consents (
 -- How many minor units a currency's unit has.
 CREATE TABLE core.currencies (currency VARCHAR, units DOUBLE);
 INSERT INTO core.currencies VALUES {_CURRENCIES};
+-- A unit of ``currency`` is ``above`` / ``below`` of ``to``, from midnight (UTC) of ``at`` on.
+CREATE TABLE core.rates (
+    currency VARCHAR, "to" VARCHAR, "at" DATE, rate DECIMAL(24, 15), above BIGINT, below BIGINT
+);
 CREATE TABLE core.orders (
     order_no BIGINT, scope VARCHAR, order_id VARCHAR, node_id BIGINT, status VARCHAR,
     currency VARCHAR, total BIGINT, refunded BIGINT, net BIGINT, store VARCHAR, channel VARCHAR,

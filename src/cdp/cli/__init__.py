@@ -19,6 +19,7 @@ from cdp.cli import (
     plan_commands,
     privacy_commands,
     profile_commands,
+    rates_commands,
     rebuild_commands,
     rejected_commands,
     run_commands,
@@ -69,6 +70,7 @@ app.add_typer(plan_commands.app, name="plan")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(account_commands.app, name="account")
+app.add_typer(rates_commands.app, name="rates")
 suggestion_commands.register(identity_commands.app)
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(privacy_commands.app, name="privacy")

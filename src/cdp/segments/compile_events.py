@@ -91,10 +91,13 @@ def matching(
     path: Path | None = None,
     *,
     present: bool = False,
+    into: str | None = None,
 ) -> str:
-    """Return the events or orders meant, with the columns that both have."""
+    """Return the events or orders meant, with the columns that both have; amounts of orders
+
+    ``into`` a currency."""
     if isinstance(events, Orders):
-        return matching_orders(events, scope, parameters, path, present=present)
+        return matching_orders(events, scope, parameters, path, present=present, into=into)
     return matching_events(events, scope, parameters, path, present=present)
 
 
@@ -121,7 +124,7 @@ def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Fig
     is_money = isinstance(rule.events, Orders) and find_type(rule.path) == "money"
     adds_up = rule.function in NUMBER_FUNCTIONS
     present = picks_one or (is_money and adds_up)
-    rows = matching(rule.events, scope, parameters, rule.path, present=present)
+    rows = matching(rule.events, scope, parameters, rule.path, present=present, into=rule.currency)
     if picks_one:
         pick = "arg_min" if rule.function == "first" else "arg_max"
         currency = f"{pick}(currency, {_ORDER})" if is_money else ""
@@ -133,19 +136,17 @@ def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Fig
         return Figure(_grouped("count(DISTINCT key)", keys), is_number=True)
     assert adds_up
     if is_money:
-        rows = _of_one_currency(rows, rule.currency, parameters)
+        rows = _of_one_currency(rows, is_converted=rule.currency is not None)
     currency = "any_value(currency)" if is_money else ""
     return Figure(_number_figure(rule.function, rows, parameters, currency), is_number=True)
 
 
-def _of_one_currency(rows: str, wanted: str | None, parameters: Parameters) -> str:
-    """Return the rows of profiles whose rows are in one currency: the one ``wanted``, if any.
+def _of_one_currency(rows: str, *, is_converted: bool) -> str:
+    """Return the rows of profiles whose rows are in one currency; of converted ones those of
 
-    Without a rate table only amounts in that very currency can be converted into it.
+    profiles for all of whose rows there was a rate.
     """
-    test = "count(DISTINCT currency) = 1"
-    if wanted is not None:
-        test = f"bool_and(currency = {parameters.add(wanted)})"
+    test = "bool_and(currency IS NOT NULL)" if is_converted else "count(DISTINCT currency) = 1"
     return (
         f"SELECT * FROM ({rows}) SEMI JOIN "
         f"(SELECT profile_no FROM ({rows}) GROUP BY profile_no HAVING {test}) USING (profile_no)"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, assert_never
 
-from cdp.model import DEFAULT_CONSENT_AT
+from cdp.reach import Statement, decide_consent
+from cdp.rates import NO_RATES, RateTable
 from cdp.runtime.clock import format_time
 from cdp.segments import regex_engine
 from cdp.segments.evaluate_events import (
@@ -103,6 +104,8 @@ class PersonFacts:
     memberships: Sequence[MembershipFact] = ()
     accounts: Mapping[str, Sequence[TraitFact]] = field(default_factory=dict)
     """The traits of the accounts that ``memberships`` name."""
+    rates: RateTable = NO_RATES
+    """By which amounts of orders are converted."""
 
 
 class Verdict(NamedTuple):
@@ -270,7 +273,7 @@ def _count(events: Events | Orders, person: PersonFacts, moment: Moment) -> int:
 def _figure(rule: EventFigure, person: PersonFacts, moment: Moment) -> Verdict:
     currency = None
     if isinstance(rule.events, Orders):
-        figure, currency = order_figure(rule, person.orders, moment)
+        figure, currency = order_figure(rule, person.orders, moment, person.rates)
     else:
         figure = figure_of(rule, person.events, moment)
     if rule.comparison is None:

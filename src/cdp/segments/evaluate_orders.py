@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from cdp.rates import NO_RATES, RateTable, count_digits
 from cdp.segments.evaluate_events import Moment, elapsed_days, fold_values
 from cdp.segments.evaluate_values import value_holds
 from cdp.segments.order_fields import LINE, LINE_FIELDS, ORDER_FIELDS, FieldType, find_type
@@ -114,17 +115,24 @@ def amount_holds(
     return value_holds(value, comparison, moment.now, moment.search)
 
 
-def order_figure(rule: EventFigure, facts: Iterable[OrderFact], moment: Moment) -> OrderFigure:
-    """Return the figure; absent too when it would add amounts of several currencies.
+def order_figure(
+    rule: EventFigure, facts: Iterable[OrderFact], moment: Moment, rates: RateTable = NO_RATES
+) -> OrderFigure:
+    """Return the figure; absent too when it would add amounts of several currencies, or convert
 
-    Without a rate table only orders in that very currency can be converted into it.
+    one for which there is no rate in ``rates``.
     """
     assert isinstance(rule.events, Orders)
     found = matching_orders(rule.events, facts, moment)
     if rule.function in ELAPSED_FUNCTIONS:
         return OrderFigure(elapsed_days(rule.function, [fact.at for fact in found], moment))
-    told = [(fact.currency, _read_value(fact, rule.path)) for fact in found]
-    told = [(currency, value) for currency, value in told if value is not None]
+    told = [
+        (fact.currency, value)
+        if rule.currency is None
+        else _convert_value(value, fact, rule.currency, rates)
+        for fact in found
+        if (value := _read_value(fact, rule.path)) is not None
+    ]
     value = fold_values(rule.function, [value for _, value in told])
     if find_type(rule.path) != "money" or not told:
         return OrderFigure(value)
@@ -133,10 +141,23 @@ def order_figure(rule: EventFigure, facts: Iterable[OrderFact], moment: Moment) 
     if rule.function not in NUMBER_FUNCTIONS:
         return OrderFigure(value)
     currencies = {currency for currency, _ in told}
-    wanted = {rule.currency} if rule.currency else currencies
-    if currencies != wanted or len(currencies) > 1:
+    if len(currencies) > 1 or None in currencies:
         return OrderFigure(None)
     return OrderFigure(value, told[0][0])
+
+
+def _convert_value(
+    value: Any, fact: OrderFact, into: str, rates: RateTable
+) -> tuple[str | None, Any]:
+    """Return a currency and the amount or amounts in it; without a rate no currency."""
+    amounts = value if isinstance(value, list) else [value]
+    # An amount is the double that its decimal is, so its minor units are the nearest whole number.
+    units = 10 ** count_digits(fact.currency)
+    found = [rates.convert(round(one * units), fact.currency, into, fact.at) for one in amounts]
+    done = [float(one) / 10 ** count_digits(into) for one in found if one is not None]
+    if len(done) < len(amounts):
+        return None, value
+    return into, done if isinstance(value, list) else done[0]
 
 
 def _read_value(fact: OrderFact, path: Path) -> object:

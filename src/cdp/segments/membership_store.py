@@ -46,7 +46,7 @@ class Touched:
     merged: list[int]
     """Profiles, by the node that names them, that absorbed another or were absorbed."""
     is_complete: bool
-    """False when batches are missing, so that nobody knows who was touched."""
+    """False when nobody knows who was touched: batches are missing, or rates changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ def read_touched(connection: Driver, after: int, until: int) -> Touched:
         {"after": after, "until": until},
     ).fetchall()
     count = connection.execute(
-        "SELECT count(*) FROM batches WHERE seq > %s AND seq <= %s", (after, until)
+        "SELECT count(*) FILTER (WHERE NOT rates) FROM batches WHERE seq > %s AND seq <= %s",
+        (after, until),
     ).fetchone()
     merged = connection.execute(
         """SELECT DISTINCT n.node_id

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from cdp.rates import NO_RATES, Rate, RateTable
 from cdp.segments.evaluate import (
     ConsentFact,
     EventFact,
@@ -49,6 +50,8 @@ _LINES = """SELECT l.order_no, l.sku, l.name, l.category, l.quantity, l.price, l
               JOIN core.node_profiles np
                 ON np.node_id = o.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
              WHERE np.profile_no = $profile_no ORDER BY l.order_no, l.position"""
+_RATES = """SELECT currency, "to", "at", rate FROM core.rates
+             WHERE list_contains($currencies, currency) OR list_contains($currencies, "to")"""
 _MEMBERSHIPS = f"""SELECT a.account_id, f.value::VARCHAR = 'true' AS is_member, f."at",
                           f.message_id, f.source_number, f.node_id
                      FROM core.accounts a, {_OWNED.format(table="account_members")}
@@ -93,18 +96,26 @@ def read_person_facts(reader: Reader, profile_no: int) -> PersonFacts:
             )
             for row in rows(_EVENTS)
         ],
-        orders=_read_orders(rows(_ORDERS), rows(_LINES)),
+        orders=orders,
         tags={row["key"]: json.loads(row["value"]) for row in rows(_TAGS)},
         segments=frozenset(row["segment"] for row in rows(_SEGMENTS)),
         joined_at=joined[0] if joined else None,
         memberships=memberships,
         accounts=_read_accounts(reader, {fact.account_id for fact in memberships}),
+        rates=_read_rates(reader, {order.currency for order in orders}),
     )
 
 
 def _read_trait(row: Mapping[str, Any]) -> TraitFact:
     value = json.loads(row["value"])
     return TraitFact(row["name"], value, row["at"], row["message_id"], row["source_number"])
+
+
+def _read_rates(reader: Reader, currencies: set[str]) -> RateTable:
+    if not currencies:
+        return NO_RATES
+    found = reader.read(_RATES, {"currencies": sorted(currencies)})
+    return RateTable(Rate(*row.values()) for row in found.to_pylist())
 
 
 def _read_accounts(reader: Reader, account_ids: set[str]) -> dict[str, list[TraitFact]]:

@@ -58,10 +58,12 @@ def close_batch(
     received_until: datetime | None = None,
     positions: Mapping[str, Mapping[int, int]] | None = None,
     duplicates: Sequence[bytes] = (),
+    rates: bool = False,
 ) -> int:
     """Give the batch its place in commit order; return it. Must be the transaction's last write:
 
-    it takes the lock that serialises commits. ``duplicates`` are keys of the ledger.
+    it takes the lock that serialises commits. ``duplicates`` are keys of the ledger; ``rates`` says
+    that rates of currencies changed.
     """
     row = connection.execute(
         "UPDATE batch_head SET next_seq = next_seq + 1 RETURNING next_seq - 1"
@@ -75,9 +77,9 @@ def close_batch(
     connection.execute(
         """INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes,
                                 trait_nodes, moved_nodes, profiles, orders, accounts,
-                                erased_nodes, merges, duplicates)
+                                erased_nodes, merges, duplicates, rates)
            VALUES (%s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                   %s::bigint[], %s::bigint[], %s::bigint[], %s, %s::bytea[])""",
+                   %s::bigint[], %s::bigint[], %s::bigint[], %s, %s::bytea[], %s)""",
         (
             seq,
             batch_id,
@@ -91,8 +93,11 @@ def close_batch(
             sorted(changes.orders),
             sorted(changes.accounts),
             sorted(changes.erased_nodes),
+            sorted(changes.left_profiles),
+            sorted(changes.erased_profiles),
             Jsonb(changes.merges),
             list(duplicates),
+            rates,
         ),
     )
     connection.execute(f"NOTIFY {FEED_CHANNEL}")
