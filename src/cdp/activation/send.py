@@ -1,0 +1,42 @@
+"""Take one delivery to its destination, whatever type that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cdp.activation.delivery import Delivery
+from cdp.activation.destination import Destination
+from cdp.activation.drop_folder import drop_file
+from cdp.activation.retry import Attempt
+from cdp.activation.send_topic import send_to_topic
+from cdp.activation.send_webhook import send_webhook
+
+FOLDER = "drops"
+"""Below the data folder: where files of destinations are, unless a setting says otherwise."""
+
+
+def make_send(
+    root: Path, *, seconds: float, allows_private: bool
+) -> Callable[[Destination, Delivery], Attempt]:
+    """Return what sends; files go below ``root``, an attempt takes up to ``seconds``."""
+
+    def send(destination: Destination, delivery: Delivery) -> Attempt:
+        settings = destination.settings
+        match destination.type:
+            case "webhook":
+                return send_webhook(
+                    settings,
+                    destination.secret,
+                    delivery,
+                    seconds=seconds,
+                    allows_private=allows_private,
+                )
+            case "kafka":
+                return send_to_topic(
+                    settings, delivery, seconds=seconds, allows_private=allows_private
+                )
+            case "file":
+                return drop_file(root, settings, destination.fields, delivery)
+
+    return send
