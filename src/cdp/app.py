@@ -28,6 +28,7 @@ from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
 
 if TYPE_CHECKING:
+    from cdp.activation.runner import DestinationRunner
     from cdp.ingest.imports.runner import ImportRunner
     from cdp.ingest.replay_store import Replayer
     from cdp.privacy.runner import PrivacyRunner
@@ -152,7 +153,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield profile_routes.create_router(database, normalise)
     yield account_routes.create_router(database, restore_slashes)
     find_person = profile_routes.People(database, normalise).find_number
-    yield order_routes.create_router(database, find_person, restore_slashes)
+    yield order_routes.create_router(database, find_person, restore_slashes, settings.currency)
     yield rates_routes.create_router(database)
     yield analytics_routes.create_router(analytics.engine, settings)
     yield rebuild_routes.create_router(database, analytics.place)
@@ -160,6 +161,8 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield segment_routes.create_router(segments)
     yield members_routes.create_router(segments)
     yield tags_routes.create_router(segments)
+    if services.destinations is not None:
+        yield _make_destination_routes(services, services.destinations)
 
 
 def _make_import_routes(services: Services, runner: ImportRunner) -> APIRouter:
@@ -171,6 +174,22 @@ def _make_import_routes(services: Services, runner: ImportRunner) -> APIRouter:
     )
     return import_routes.create_router(
         services.database, imports, partial(receipts.encode, services.log.name)
+    )
+
+
+def _make_destination_routes(services: Services, runner: DestinationRunner) -> APIRouter:
+    from cdp.activate import check_references
+    from cdp.activation import routes as destination_routes
+
+    return destination_routes.create_router(
+        destination_routes.Destinations(
+            services.database,
+            runner.people,
+            runner.send,
+            check_references,
+            runner.wake,
+            services.settings.allow_private_destinations,
+        )
     )
 
 

@@ -35,6 +35,7 @@ from cdp.storage.database import Database, driver
 from cdp.storage.positions import read_positions
 
 if TYPE_CHECKING:
+    from cdp.activation.runner import DestinationRunner
     from cdp.analytics.engine import Engine
     from cdp.analytics.feed import Feed
     from cdp.follow import Follower
@@ -92,6 +93,7 @@ class Services:
     live: LiveTail | None = None
     suggestions: SuggestionRunner | None = None
     privacy: PrivacyRunner | None = None
+    destinations: DestinationRunner | None = None
     _open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
@@ -110,7 +112,7 @@ class Services:
         if self.analytics is not None:
             self.analytics.follower.start()
             self._open.callback(self.analytics.close)
-        for runner in (self.imports, self.suggestions, self.privacy):
+        for runner in (self.imports, self.suggestions, self.privacy, self.destinations):
             if runner is not None:
                 runner.start()
                 self._open.callback(runner.close)
@@ -163,6 +165,7 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         services.privacy = open_privacy(
             settings, database, log.name, analytics.engine, analytics.refresher
         )
+        services.destinations = make_destinations(services, analytics)
     services.metrics.registry.register(PlanCollector(services.plan))
     if "api" in roles:
         services.metrics.registry.register(IdentityCollector(database))
@@ -178,12 +181,13 @@ def open_analytics(
     settings: Settings, database: Database, log: Log, rules: CurrentRules
 ) -> Analytics:
     """Open DuckDB's file and make what follows Postgres into it; nothing runs yet."""
+    from cdp.activation.destinations_store import list_users
     from cdp.analytics.engine import Engine
     from cdp.analytics.feed import Feed
     from cdp.analytics.rebuild import RebuildingFeed
     from cdp.follow import Follower, FollowerState
     from cdp.plan.learner_engine import Learner
-    from cdp.segments.refresh import Refresher
+    from cdp.segments.refresh import Refresher, UserName
 
     engine = Engine(
         settings.data_dir / ANALYTICS_FILE, settings.duckdb_memory, settings.duckdb_threads
@@ -202,6 +206,9 @@ def open_analytics(
         timezone=settings.timezone,
         time_seconds=settings.segment_time_seconds,
         normalise=rules.normalise,
+        find_more_users=lambda tx, name: [
+            UserName("destination", one) for one in list_users(tx, name.kind, name.key)
+        ],
     )
     place = f"{socket.gethostname()}:{settings.data_dir.resolve()}"
     rebuilding = RebuildingFeed(database, engine, feed, place)
@@ -249,6 +256,25 @@ def make_suggestions(services: Services) -> SuggestionRunner:
         threads=settings.duckdb_threads,
         every=timedelta(hours=hours) if hours else None,
         renews_when_read=settings.suggest_on_read,
+    )
+
+
+def make_destinations(services: Services, analytics: Analytics) -> DestinationRunner:
+    """Make what tells destinations of changes; nothing runs yet."""
+    from cdp.activate import DestinationPeople
+    from cdp.activation.runner import DestinationRunner
+    from cdp.activation.send import FOLDER, make_send
+
+    settings = services.settings
+    return DestinationRunner(
+        services.database,
+        DestinationPeople(services.database, analytics.engine, settings.timezone),
+        make_send(
+            settings.drop_dir or settings.data_dir / FOLDER,
+            seconds=settings.destination_seconds,
+            allows_private=settings.allow_private_destinations,
+        ),
+        retention=timedelta(days=settings.delivery_days),
     )
 
 

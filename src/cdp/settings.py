@@ -90,12 +90,37 @@ class Settings(BaseSettings):
     worker_batch_events: int = Field(4000, ge=1)
     worker_poll_seconds: float = Field(0.25, gt=0)
 
+    archive_url: str | None = Field(
+        None,
+        description="Folder or URL (`s3://bucket/path?region=…`) of the archive of events; "
+        "default: `archive` in the data folder; `off`: none.",
+    )
+    archive_after_days: int = Field(
+        2, ge=1, description="Days after which a day of events is closed and archived."
+    )
+    events_retention_days: int = Field(
+        0,
+        ge=0,
+        description="Days that events stay in Postgres once they are archived; 0: for ever.",
+    )
+
     duckdb_memory: str = "512MB"
     duckdb_threads: int = Field(2, ge=1)
     query_timeout_seconds: float = Field(30, gt=0, le=60)
     query_max_rows: int = Field(100_000, ge=1)
     segment_time_seconds: float = Field(
         15, gt=0, description="How often segments are looked at when only time passes."
+    )
+
+    allow_private_destinations: bool = Field(
+        False, description="Whether destinations may stand on private networks and this machine."
+    )
+    destination_seconds: float = Field(
+        15, gt=0, le=300, description="Time for a receiver to take a delivery."
+    )
+    delivery_days: float = Field(7, gt=0, description="Days that what was delivered is kept.")
+    drop_dir: Path | None = Field(
+        None, description="Folder of file destinations; default: `drops` in the data folder."
     )
 
     suggest_memory: str = Field(

@@ -52,8 +52,8 @@ class DestinationRunner(WakingThread):
         """``send`` takes one delivery to its destination; ``retention`` is of delivered ones."""
         super().__init__("destinations")
         self._database = database
-        self._people = people
-        self._send = send
+        self.people = people
+        self.send = send
         self._retention = retention
         self._now = now
         self._pool = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="deliver")
@@ -123,7 +123,7 @@ class DestinationRunner(WakingThread):
                 found = destinations_store.find_destination(tx, destination_id, locked=True)
                 if found is None or found.status != "active":
                     return False
-                return plan_deliveries(tx, found, self._people, self._now())
+                return plan_deliveries(tx, found, self.people, self._now())
         except CdpError as error:
             # DuckDB is being built anew, or a field names what is gone.
             _log.warning("destination_waits", destination=destination_id, reason=error.code)
@@ -162,7 +162,7 @@ class DestinationRunner(WakingThread):
         if delivery is None:
             return False
         # Whoever it was about was deleted meanwhile.
-        attempt = self._send(destination, delivery) if delivery.rows else Attempt(True)
+        attempt = self.send(destination, delivery) if delivery.rows else Attempt(True)
         self._note(destination, delivery, attempt)
         return attempt.is_delivered
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import psycopg
 import sqlalchemy as sa
@@ -63,6 +63,13 @@ class Engine(Protocol):
     def as_of(self) -> datetime | None: ...
 
 
+class UserName(NamedTuple):
+    """What uses a segment or a tag: another of them, or a destination."""
+
+    kind: str
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Refreshed:
     """What one refresh came to."""
@@ -101,10 +108,12 @@ class Refresher:
         timezone: str,
         time_seconds: float,
         normalise: NormaliseIdentifier | None = None,
+        find_more_users: Callable[[Driver, UnitName], list[UserName]] = lambda tx, name: [],
         before_mirror_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """``time_seconds``: how often rules that move with time are evaluated for everybody.
 
+        ``find_more_users`` names what uses a segment or tag besides other definitions.
         ``before_mirror_commit`` is called between the two commits, where tests let things die.
         """
         self._database = database
@@ -112,6 +121,7 @@ class Refresher:
         self._timezone = timezone
         self._time_interval = timedelta(seconds=time_seconds)
         self._normalise = normalise
+        self._find_more_users = find_more_users
         self._before_mirror_commit = before_mirror_commit
         self._evaluated_at: dict[UnitName, datetime] = {}
         self._seconds: dict[UnitName, float] = {}
@@ -313,7 +323,7 @@ class Refresher:
             found = {each.name: each for each in definitions}.get(name)
             if found is None:
                 return False
-            _require_unused(name, definitions)
+            _require_unused(name, find_users(name, definitions), self._find_more_users(tx, name))
             record(tx)
             evaluator = Evaluator(
                 duck, now=now, timezone=self._timezone, read_rule=self._rule_reader([])
@@ -367,14 +377,14 @@ def read_definitions(connection: Driver) -> list[Definition]:
     return segments + [each.definition for each in tags_store.list_tags(connection)]
 
 
-def _require_unused(name: UnitName, definitions: list[Definition]) -> None:
-    users = find_users(name, definitions)
-    if users:
-        named = ", ".join(f"{user.kind} {user.key}" for user in users)
+def _require_unused(name: UnitName, *users: Iterable[UserName]) -> None:
+    found = [UserName(*user) for each in users for user in each]
+    if found:
+        named = ", ".join(f"{user.kind} {user.key}" for user in found)
         raise Conflict(
             f"{name.kind}_in_use",
             f"{name.kind} {name.key} is used by {named}; change them first",
-            details={"used_by": [user._asdict() for user in users]},
+            details={"used_by": [user._asdict() for user in found]},
         )
 
 
