@@ -139,6 +139,16 @@ class RejectedEvent:
     """What the same line has whenever the log brings it; without it, it is always a new one."""
 
 
+class Slot(NamedTuple):
+    """A span of an identifier's time that is one profile's, and new; ``None`` has no bound."""
+
+    node_id: int
+    since: datetime | None
+    until: datetime | None
+    is_whole: bool
+    """Made of former spans as they were: then what the registers hold is all there is."""
+
+
 class Verdict(NamedTuple):
     """What a check of the tracking plan says of one event at the door.
 

@@ -46,7 +46,8 @@ SELECT p.profile_id, t.name, CAST({value} AS VARIANT) AS value, t."at" AS "at"
           FROM (SELECT m.profile_no, n.name,
                        max_by(n, (n."at", n.message_id, n.source_number)) AS newest
                   FROM core.node_traits n
-                  JOIN core.node_profiles m ON m.node_id = n.node_id AND m.until = 'infinity'
+                  JOIN core.node_profiles m
+                    ON m.node_id = n.node_id AND n."at" >= m.since AND n."at" < m.until
                  GROUP BY m.profile_no, n.name)) t
   JOIN core.profiles p ON p.profile_no = t.profile_no
  WHERE json_type(t.value) <> 'NULL'

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from cdp.identity.facts import ProfileKey, Resolution
+from cdp.model import Slot
 
 
 class StoredProfile(NamedTuple):
@@ -42,6 +43,8 @@ class PartitionDiff:
     stale: list[tuple[int, Span]] = field(default_factory=list)
     """Rows of nodes to delete, and then those to insert: of a device with many sessions a few."""
     fresh: list[tuple[int, Span]] = field(default_factory=list)
+    cut: list[Slot] = field(default_factory=list)
+    """Spans that are new of nodes whose time is cut, or was: their registers are to be settled."""
     made: list[StoredProfile] = field(default_factory=list)
     changed: list[StoredProfile] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
@@ -110,6 +113,7 @@ def compare(
             kept = set(rows).intersection(old or ())
             diff.stale += [(node_id, row) for row in old or () if row not in kept]
             diff.fresh += [(node_id, row) for row in rows if row not in kept]
+            diff.cut += _list_cut(node_id, old or (), rows)
     touched = {row.profile_no for _, row in (*diff.stale, *diff.fresh)}
     for number, members in after.items():
         stored = profiles.get(number)
@@ -123,6 +127,18 @@ def compare(
     diff.gone = sorted(before.keys() - after.keys())
     _tell(diff, wanted, spans, before, after, profile_ids)
     return diff
+
+
+def _list_cut(node_id: int, old: Sequence[Span], rows: Sequence[Span]) -> Iterator[Slot]:
+    """Give the new spans of a node in which others are newest of what was said than before."""
+    if not old or (len(old) == 1 and len(rows) == 1):
+        return
+    bounds = {(row.since, row.until) for row in old}
+    begins, ends = {row.since for row in old}, {row.until for row in old}
+    for row in rows:
+        if (row.since, row.until) not in bounds:
+            is_whole = row.since in begins and row.until in ends
+            yield Slot(node_id, row.since, row.until, is_whole)
 
 
 def _tell(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 
 from cdp.identity.components_store import (
     Stored,
@@ -20,6 +21,8 @@ from cdp.identity.device_sessions_store import settle_sessions
 from cdp.identity.facts import LinkFact, Node, Refusal, Resolution
 from cdp.identity.forms_store import write_twins
 from cdp.identity.links_store import relabel_links, write_links
+from cdp.identity.newcomers import Newcomer, find_newcomers
+from cdp.identity.newcomers_store import write_newcomers
 from cdp.identity.nodes_store import (
     FreshNode,
     NodeUpdate,
@@ -37,6 +40,7 @@ from cdp.identity.split_store import find_home, find_parts, move_links
 from cdp.model import Identifier
 from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
+from cdp.storage.registers_store import lock_nodes, settle_registers
 
 COMPONENT_CAP = 5_000
 """Nodes. A person of so many identifiers is none; beyond it nothing joins any more."""
@@ -93,6 +97,7 @@ def recompute(
     kept, and refused, so that one poisonous identifier slows nobody else.
     """
     started = time.perf_counter()
+    news, newcomers = _part_newcomers(news, rules, component_cap)
     locked = _lock(conn, news)
     hot = {node_id for node_id, (_, is_hot) in locked.items() if is_hot}
     stored = load_components(conn, {c for n, (c, _) in locked.items() if n not in hot})
@@ -105,8 +110,24 @@ def recompute(
         work.replay()
         work.split()
         work.write(batch_id, changes, now)
-        work.count(time.perf_counter() - started)
+    if newcomers:
+        work.done.links.update(write_newcomers(conn, newcomers, batch_id, now))
+        changes.moved_nodes.update(node.node_id for one in newcomers for node in one.nodes)
+        changes.profiles.update(one.owner.node_id for one in newcomers)
+    if newcomers or stored.component_of:
+        work.count(newcomers, time.perf_counter() - started)
     return work.done
+
+
+def _part_newcomers(news: News, rules: Rules, component_cap: int) -> tuple[News, list[Newcomer]]:
+    """Take the newcomers out of the news."""
+    if not news.fresh:
+        return news, []
+    entangled = {*news.again, *chain.from_iterable((*news.ties, *news.twins))}
+    found = find_newcomers(news.fresh, news.new_links, entangled, rules, component_cap)
+    if not found.people:
+        return news, []
+    return replace(news, fresh=found.fresh, new_links=found.new_links), found.people
 
 
 def replay(
@@ -339,13 +360,17 @@ class _Recomputation:
         self._write_refusals(refusals)
         self._quarantine()
         diff = compare(wanted, joined_at, stored.spans, stored.profiles, stored.profile_ids)
+        if diff.cut:
+            lock_nodes(self.conn, {slot.node_id for slot in diff.cut})
         written = {row.profile_no for row in (*diff.made, *diff.changed)} | set(diff.gone)
         if stored.profiles.keys() & written:
             lock_profiles(self.conn, stored.profiles.keys() & written)
         write_diff(self.conn, diff, batch_id, now)
+        changes.trait_nodes |= settle_registers(self.conn, diff.cut)
         self.done.profiles = written
         changes.moved_nodes.update(diff.spans)
         changes.profiles |= written
+        changes.left_profiles |= {span.profile_no for _, span in diff.stale} - set(diff.gone)
         changes.merges.extend(diff.merges)
         changes.merges.extend(one.details for one in diff.changes if one.change == "parted")
 
@@ -361,16 +386,19 @@ class _Recomputation:
         self.refused = [refusal for refusal in wanted if refusal not in stored]
         write_refusals(self.conn, stored, wanted)
 
-    def count(self, seconds: float) -> None:
+    def count(self, newcomers: Sequence[Newcomer], seconds: float) -> None:
         """Count for metrics what was done in so many seconds."""
         withheld = {refusal.link_id for refusal in self.refused}
-        sizes = Counter(label for label in self.labels.values() if label in self.affected)
+        members = Counter(label for label in self.labels.values() if label in self.affected)
+        sizes = Counter(members.values())
+        sizes.update(len(one.nodes) for one in newcomers)
         tally.count(
             accepted=sum(
                 self.done.links[key].link_id not in withheld for key in self.news.new_links
-            ),
+            )
+            + sum(one.link is not None for one in newcomers),
             refused=Counter(refusal.reason for refusal in self.refused),
-            sizes=sizes.values(),
+            sizes=sizes,
             seconds=seconds,
         )
 

@@ -39,6 +39,8 @@ def write_default_consents(
     parameters = (
         [node for node, _ in chosen],
         [purpose for _, purpose in chosen],
+        # Before all time is before any cut.
+        [None for _ in chosen],
         [granted for _, granted in chosen.values()],
         [DEFAULT_CONSENT_AT for _ in chosen],
         [_GRANTED if granted else _REFUSED for _, granted in chosen.values()],

@@ -1,6 +1,7 @@
 """Write what events say of people: traits and consents as registers, events as the timeline.
 
-Everything hangs on the event's home node, so a merge or a split never touches these rows.
+Everything hangs on the event's home node, so a merge or a split never touches these rows. Of a node
+whose time is cut, a shared device's, there is a register for each span.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from cdp.model import Event
 from cdp.profiles.event_rows import COLUMNS, pack_rows
 from cdp.storage.database import Driver
+from cdp.storage.registers_store import find_cuts
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,10 +26,12 @@ _Stamp = tuple[datetime, str, int]
 """What decides between two values: event time, message id, source number."""
 
 _UPSERT_TRAITS = """
-INSERT INTO traits AS t (node_id, name, value, at, message_id, source_number)
-SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[]::json[], %b::timestamptz[], %b::text[],
-                     %b::int[])
-    ON CONFLICT (node_id, name) DO UPDATE
+INSERT INTO traits AS t (node_id, name, since, value, at, message_id, source_number)
+SELECT node_id, name, coalesce(since, '-infinity'), value, at, message_id, source_number
+  FROM unnest(%b::bigint[], %b::text[], %b::timestamptz[], %b::text[]::json[],
+              %b::timestamptz[], %b::text[], %b::int[])
+       AS s (node_id, name, since, value, at, message_id, source_number)
+    ON CONFLICT (node_id, name, since) DO UPDATE
    SET value = excluded.value, at = excluded.at, message_id = excluded.message_id,
        source_number = excluded.source_number
  WHERE (excluded.at, excluded.message_id, excluded.source_number)
@@ -36,10 +40,12 @@ RETURNING node_id
 """
 
 UPSERT_CONSENTS = """
-INSERT INTO consents AS c (node_id, purpose, granted, at, message_id, source_number)
-SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bool[], %b::timestamptz[], %b::text[],
-                     %b::int[])
-    ON CONFLICT (node_id, purpose) DO UPDATE
+INSERT INTO consents AS c (node_id, purpose, since, granted, at, message_id, source_number)
+SELECT node_id, purpose, coalesce(since, '-infinity'), granted, at, message_id, source_number
+  FROM unnest(%b::bigint[], %b::text[], %b::timestamptz[], %b::bool[], %b::timestamptz[],
+              %b::text[], %b::int[])
+       AS s (node_id, purpose, since, granted, at, message_id, source_number)
+    ON CONFLICT (node_id, purpose, since) DO UPDATE
    SET granted = excluded.granted, at = excluded.at, message_id = excluded.message_id,
        source_number = excluded.source_number
  WHERE (excluded.at, excluded.message_id, excluded.source_number)
@@ -86,25 +92,35 @@ def _write_registers(
     claims: Iterable[tuple[int, str, Any, Event]],
     encode: Callable[[Any], Any],
 ) -> set[int]:
-    newest: dict[tuple[int, str], tuple[_Stamp, Any]] = {}
-    for node, name, value, event in claims:
-        stamp = (event.at, event.message_id, event.source.number)
-        known = newest.get((node, name))
-        if known is None or stamp > known[0]:
-            newest[node, name] = (stamp, value)
-    if not newest:
+    said = list(claims)
+    if not said:
         return set()
-    # Sorted, so that two workers lock shared rows in one order.
-    rows = sorted(newest.items())
+    cuts = find_cuts(connection, {node for node, _, _, _ in said})
+    newest: dict[tuple[int, str, datetime | None], tuple[_Stamp, Any]] = {}
+    for node, name, value, event in said:
+        stamp = (event.at, event.message_id, event.source.number)
+        key = node, name, cuts.find_slot(node, event.at)
+        known = newest.get(key)
+        if known is None or stamp > known[0]:
+            newest[key] = (stamp, value)
+    # Sorted, so that two workers lock shared rows in one order; the slots of a node among each
+    # other have none, and need none: who writes a node holds its row.
+    rows = sorted(newest.items(), key=_place)
     parameters = (
-        [node for (node, _), _ in rows],
-        [name for (_, name), _ in rows],
+        [node for (node, _, _), _ in rows],
+        [name for (_, name, _), _ in rows],
+        [since for (_, _, since), _ in rows],
         [encode(value) for _, (_, value) in rows],
         [stamp[0] for _, (stamp, _) in rows],
         [stamp[1] for _, (stamp, _) in rows],
         [stamp[2] for _, (stamp, _) in rows],
     )
     return {node for (node,) in connection.execute(statement, parameters)}
+
+
+def _place(row: tuple[tuple[int, str, datetime | None], object]) -> tuple[int, str]:
+    (node, name, _), _ = row
+    return node, name
 
 
 def write_events(

@@ -1,4 +1,4 @@
-"""What one stored event said of its person. Pure; the worker reads calls by the same rules.
+"""What stored events said of their person, as registers and statements. Pure.
 
 Registers keep only the newest of what was said; the timeline keeps it all, so every earlier moment
 can be told from it.
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from cdp.profiles.consent import Statement
 from cdp.profiles.traits import Register
+from cdp.said import consents_said, traits_said
 
 
 class Said(NamedTuple):
@@ -45,36 +46,3 @@ def list_statements(events: Iterable[Said]) -> Iterator[Statement]:
                 event.source_number,
                 event.node_id,
             )
-
-
-def traits_said(
-    call: str, properties: Mapping[str, Any], context: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the person's traits in a call: those in its context, and an identify call's own."""
-    traits = dict(_as_object(context.get("traits")))
-    if call == "identify":
-        traits.update(properties)
-    return traits
-
-
-def consents_said(context: Mapping[str, Any]) -> dict[str, bool]:
-    """Return the purposes that a call's context grants or denies.
-
-    ``consent.categoryPreferences`` decides over ``consentManagement``, RudderStack's lists.
-    """
-    managed = _as_object(context.get("consentManagement"))
-    consents = dict.fromkeys(_texts(managed.get("allowedConsentIds")), True)
-    consents.update(dict.fromkeys(_texts(managed.get("deniedConsentIds")), False))
-    preferences = _as_object(_as_object(context.get("consent")).get("categoryPreferences"))
-    consents.update({k: v for k, v in preferences.items() if isinstance(v, bool)})
-    return consents
-
-
-def _as_object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _texts(values: Any) -> list[str]:
-    return (
-        [v for v in values if isinstance(v, str) and v] if isinstance(values, list | dict) else []
-    )

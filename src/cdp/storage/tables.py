@@ -100,6 +100,8 @@ audit = Table(
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("details", JSONB, nullable=False, server_default=text("'{}'")),
+    Index(None, "subject", "audit_id"),
+    Index(None, "actor", "audit_id"),
 )
 
 # Workspace-wide facts that every process must agree on, such as the salt behind profile ids.
@@ -567,6 +569,8 @@ node_profiles = Table(
     Column("profile_no", BigInteger, nullable=False),
     PrimaryKeyConstraint("node_id", "since"),
     Index(None, "profile_no"),
+    # The few nodes whose time is cut.
+    Index("ix_node_profiles_cut", "node_id", postgresql_where=text("since > '-infinity'")),
 )
 
 profiles = Table(
@@ -599,6 +603,7 @@ profile_changes = Table(
 # ── What is known of people, per node ───────────────────────────────────────────────────────────
 
 # Last-writer registers by (event time, message id). JSON null is a removal with its time.
+# One for each span of ``node_profiles`` in which something was said, by the span's beginning.
 traits = Table(
     "traits",
     metadata,
@@ -608,7 +613,10 @@ traits = Table(
     _time("at"),
     Column("message_id", Text, nullable=False),
     Column("source_number", Integer, nullable=False),
-    PrimaryKeyConstraint("node_id", "name"),
+    Column(
+        "since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")
+    ),
+    PrimaryKeyConstraint("node_id", "name", "since"),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -621,7 +629,10 @@ consents = Table(
     _time("at"),
     Column("message_id", Text, nullable=False),
     Column("source_number", Integer, nullable=False),
-    PrimaryKeyConstraint("node_id", "purpose"),
+    Column(
+        "since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")
+    ),
+    PrimaryKeyConstraint("node_id", "purpose", "since"),
 )
 
 # ── Orders ──────────────────────────────────────────────────────────────────────────────────────
@@ -787,9 +798,54 @@ batches = Table(
     Column("duplicates", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'")),
     # Whether rates of currencies changed, which may be anybody's figures.
     Column("rates", Boolean, nullable=False, server_default=text("false")),
+    # Profiles that go on without an identifier that was theirs, and ids of profiles that were erased.
+    Column("left_profiles", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    Column("erased_profiles", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     # Profile ids that others absorbed or came out of: [{"from": …, "into": …}], so that memberships
     # can say why.
     Column("merges", JSONB, nullable=False, server_default=text("'[]'")),
+)
+
+# ── Changes of profiles, for those who keep a copy ──────────────────────────────────────────────
+
+# What happened to a profile, in commit order. One row may be several changes: whoever reads takes
+# them apart.
+profile_feed = Table(
+    "profile_feed",
+    metadata,
+    Column("change_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("profile_id", Text, nullable=False),
+    _time("at"),
+    Column("version", BigInteger),
+    # created | merged | parted | deleted, alone; or some of identifiers, traits, consent.
+    Column("kinds", ARRAY(Text), nullable=False),
+    # Into which profile it was merged, or from which it was parted.
+    Column("other_id", Text),
+    # Names, never values.
+    Column("traits", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("purposes", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Index(None, "profile_id"),
+)
+
+# One row: how far batches have become changes. Whoever holds its lock goes on.
+profile_feed_head = Table(
+    "profile_feed_head",
+    metadata,
+    Column("head_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("change_no", BigInteger, nullable=False),
+    # Past retention: a cursor before it would miss some.
+    Column("dropped_until", BigInteger, nullable=False, server_default=text("0")),
+    CheckConstraint("head_no = 1", name="one_row"),
+)
+
+# What was last told of each profile: digests of its traits and purposes, by name.
+profile_feed_told = Table(
+    "profile_feed_told",
+    metadata,
+    Column("profile_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("traits", JSONB, nullable=False),
+    Column("purposes", JSONB, nullable=False),
 )
 
 # Somebody asked that DuckDB be fed anew. Every process that has such a file does so, once.
