@@ -47,6 +47,8 @@ def erase_people(conn: Driver, people: Sequence[Person], changes: BatchChanges) 
     slices = [one for person in people for one in person.slices]
     changes.erased_nodes.update(nodes, (one.node_id for one in slices))
     changes.profiles.update(person.profile_no for person in people)
+    # A shared device's own profile is only emptied.
+    changes.erased_profiles.update(person.profile_id for person in people if person.nodes)
     changes.moved_nodes.update(one.node_id for one in slices)
     _erase_facts(conn, nodes, slices, erased)
     _erase_orders(conn, nodes, slices, changes, erased)

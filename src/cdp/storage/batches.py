@@ -35,6 +35,10 @@ class BatchChanges:
     accounts: set[int] = field(default_factory=set)
     """Accounts (``account_no``) that are new or of which something else is true now."""
     erased_nodes: set[int] = field(default_factory=set)
+    left_profiles: set[int] = field(default_factory=set)
+    """Profiles that may go on without an identifier that was theirs."""
+    erased_profiles: set[str] = field(default_factory=set)
+    """Ids of profiles erased for privacy."""
     merges: list[dict[str, str]] = field(default_factory=list)
     """``{"from": profile id, "into": profile id}`` for each profile that another absorbed, or that
 
@@ -77,9 +81,11 @@ def close_batch(
     connection.execute(
         """INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes,
                                 trait_nodes, moved_nodes, profiles, orders, accounts,
-                                erased_nodes, merges, duplicates, rates)
+                                erased_nodes, left_profiles, erased_profiles, merges,
+                                duplicates, rates)
            VALUES (%s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                   %s::bigint[], %s::bigint[], %s::bigint[], %s, %s::bytea[], %s)""",
+                   %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s,
+                   %s::bytea[], %s)""",
         (
             seq,
             batch_id,
