@@ -57,6 +57,7 @@ from cdp.model import FindCheck, Source, check_nothing
 from cdp.runtime.asgi_scope import BODY_IS_WHOLE
 from cdp.runtime.clock import format_time
 from cdp.settings import Settings
+from cdp.trait_parts import LARGEST_TRAIT
 
 STATUS = "cdp.status"
 """In the scope of a request with events: the status of its answer, for whoever counts."""
@@ -331,6 +332,7 @@ class IngestApp:
             route_type=route.type,
             partitions=writer.partitions,
             max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
+            max_trait_bytes=source.settings.get("max_trait_bytes", LARGEST_TRAIT),
             check=self._find_check(source),
         )
         if opened.shared:

@@ -20,6 +20,7 @@ from cdp.log.format import Kind, RejectedLine
 from cdp.log.port import Log, LogUnavailable
 from cdp.model import FindCheck, Source, check_nothing
 from cdp.settings import Settings
+from cdp.trait_parts import LARGEST_TRAIT
 
 _LONGEST_RAW = 600_000
 """Bytes of a refused event that are kept: as base64 they still fit into one record."""
@@ -108,6 +109,7 @@ class Door:
             route_type=None,
             partitions=self.partitions,
             max_event_bytes=source.settings.get("max_event_bytes", self._max_event_bytes),
+            max_trait_bytes=source.settings.get("max_trait_bytes", LARGEST_TRAIT),
             check=self._find_check(source),
         )
 

@@ -18,11 +18,13 @@ from zlib import crc32
 from msgspec import UNSET, Raw
 
 from cdp.ingest.check_line import check_line
+from cdp.ingest.check_traits import LARGEST_SAFE, check_traits, has_operation, may_say_too_much
 from cdp.ingest.judge_slowly import Refusal, judge_slowly
 from cdp.ingest.open_body import Opened, open_batch, open_single
 from cdp.ingest.wire_event import UNREADABLE, decode_head
 from cdp.log.format import JoinedLines, join_lines
 from cdp.model import EVENT_TYPES, EventCheck
+from cdp.trait_parts import LARGEST_TRAIT
 
 __all__ = ["Judged", "Opened", "Rejection", "judge", "open_batch", "open_single"]
 
@@ -74,6 +76,7 @@ def judge(
     route_type: str | None,
     partitions: int,
     max_event_bytes: int,
+    max_trait_bytes: int = LARGEST_TRAIT,
     check: EventCheck | None = None,
 ) -> Judged:
     """Judge every event of a request.
@@ -89,7 +92,7 @@ def judge(
             judged.joined = taken
             judged.accepted = len(opened.items)
             return judged
-    _judge_each(judged, opened, partitions, max_event_bytes, check)
+    _judge_each(judged, opened, partitions, max_event_bytes, max_trait_bytes, check)
     return judged
 
 
@@ -109,13 +112,14 @@ def _take_all(
         return None
     if not all(primaries) or any(map(str.isspace, primaries)):
         return None
+    if max(map(len, opened.items), default=0) > min(max_event_bytes, LARGEST_SAFE):
+        return None
     bins: defaultdict[int, list[bytes | Raw]] = defaultdict(list)
     for item, number in zip(opened.items, hashes, strict=True):
         bins[number % partitions].append(item)
     joined = {partition: join_lines(lines) for partition, lines in bins.items()}
-    for lines in joined.values():
-        if len(lines.value) > max_event_bytes and max(map(len, lines.split())) > max_event_bytes:
-            return None
+    if any(has_operation(lines.value) for lines in joined.values()):
+        return None
     return joined
 
 
@@ -124,6 +128,7 @@ def _judge_each(
     opened: Opened,
     partitions: int,
     max_event_bytes: int,
+    max_trait_bytes: int,
     check: EventCheck | None,
 ) -> None:
     """Judge event by event, each on the fast or the slow path, into ``judged``."""
@@ -146,9 +151,10 @@ def _judge_each(
                 continue
         elif head is not None and head.type is UNSET and route_type is not None:
             line = _write_type(line, route_type)
-        if check is not None:
+        if check is not None or may_say_too_much(line):
             try:
-                line = check_line(line, check)
+                check_traits(line, max_trait_bytes)
+                line = line if check is None else check_line(line, check)
             except Refusal as refusal:
                 judged.rejected.append(
                     Rejection(index, refusal.message_id, refusal.code, refusal.message, line)
@@ -180,6 +186,7 @@ def take_single(
         or len(body) > max_event_bytes
         or b"\n" in body
         or primary.isspace()
+        or may_say_too_much(body)
     ):
         return None
     if head.type == route_type:

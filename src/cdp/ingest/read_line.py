@@ -38,6 +38,7 @@ from cdp.ingest.wire_event import (
 )
 from cdp.log.format import LoggedLine, RejectedLine
 from cdp.model import EVENT_TYPES, Event, EventType, Identifier, Source
+from cdp.trait_parts import LARGEST_TRAIT, find_fault
 
 Identify = Callable[[Sequence[tuple[str, object]]], tuple[Identifier, ...]]
 """From (type, raw value) claims to identifiers: normalised, blocked ones gone, strongest first."""
@@ -125,7 +126,7 @@ def _as_object(raw: Raw) -> bytes:
 
 def _build(
     line: LoggedLine, data: bytes, source: Source, identify: Identify, parts: _Parts
-) -> Event:
+) -> Event | RejectedLine:
     wire, context = parts.wire, parts.context
     kind: EventType = wire.type  # type: ignore[assignment]
     original = wire.timestamp if wire.timestamp not in _NO_TIME else wire.original_timestamp
@@ -140,6 +141,10 @@ def _build(
     personal: Mapping[str, Any] = context.traits or _NOTHING
     if kind == "identify" and parts.traits:
         personal = {**personal, **parts.traits} if personal else parts.traits
+    if personal:
+        fault = find_fault(personal, source.settings.get("max_trait_bytes", LARGEST_TRAIT))
+        if fault is not None:
+            return RejectedLine(fault.code, fault.message, line.line, read_id(wire.message_id))
     message_id = read_id(wire.message_id) or _make_message_id(line, data, source, original)
     context_bytes = parts.context_bytes
     if when.is_odd:

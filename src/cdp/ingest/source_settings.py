@@ -2,6 +2,8 @@
 
     key                may be
     max_event_bytes    256 … 4194304
+    max_trait_bytes    8192 … 4194304: of one trait as JSON
+    trait_rank         -100 … 100: what a higher one says of a trait counts, whatever the time
     order_scope        text: whose numbers its orders have; by default all sources share theirs
     links              "known" | "anonymous": what its events may tie together
     trusted_times      true | false: whether its clock is taken at its word
@@ -35,6 +37,7 @@ from cdp.ingest.hooks.mapping import read_mapping
 from cdp.model import PUBLIC_SOURCE_TYPES, SourceType
 
 SMALLEST_EVENT, LARGEST_EVENT = 256, 4 * 1024 * 1024
+SMALLEST_TRAIT, HIGHEST_RANK = 8 * 1024, 100
 MASK = "********"
 """Stands for a secret wherever settings are shown; sent back, it means "as it was"."""
 
@@ -129,6 +132,18 @@ def _check_size(value: Any) -> None:
         raise _Wrong(f"lies between {SMALLEST_EVENT} and {LARGEST_EVENT}")
 
 
+def _check_trait_size(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _Wrong("a whole number of bytes")
+    if not SMALLEST_TRAIT <= value <= LARGEST_EVENT:
+        raise _Wrong(f"lies between {SMALLEST_TRAIT} and {LARGEST_EVENT}")
+
+
+def _check_rank(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > HIGHEST_RANK:
+        raise _Wrong(f"a whole number from -{HIGHEST_RANK} to {HIGHEST_RANK}; by default 0")
+
+
 def _check_text(value: Any) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_TEXT or "\0" in value:
         raise _Wrong(f"a text of 1 to {_LONGEST_TEXT} characters")
@@ -215,6 +230,8 @@ def _one_of(*allowed: str) -> Callable[[Any], None]:
 
 _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "max_event_bytes": _check_size,
+    "max_trait_bytes": _check_trait_size,
+    "trait_rank": _check_rank,
     "order_scope": _check_scope,
     "links": _one_of("anonymous", "known"),
     "trusted_times": _check_bool,

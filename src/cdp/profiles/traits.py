@@ -1,56 +1,162 @@
 """Which value of a trait counts. Pure.
 
-Each node keeps a last-writer register per trait; a person's traits are the join of their nodes'
-registers. The join is a maximum, so neither order nor grouping nor repetition matters.
+What is said comes apart into parts (``cdp.trait_parts``). Each node keeps one register for each
+part of a trait and source; a person's traits are what the registers of all their nodes amount to.
+The join of registers is a maximum, for ``$set_once`` a minimum, so neither order nor grouping nor
+repetition matters.
+
+Registers are applied as JSON Merge Patches (RFC 7396) from the least to the greatest stamp: an
+object merges into an object path by path, anything else replaces, null removes. ``$add`` joins a
+list as a set. ``$set_once`` counts where nothing else is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
+from cdp.trait_parts import ADD_OP, ONCE, SET_ONCE_OP, list_parts
+
+_encode = msgspec.json.Encoder().encode
+
+Stamp = tuple[int, datetime, str, int]
+"""What decides which of two counts: rank of the source, event time, message id, source."""
+
 
 class Register(NamedTuple):
-    """What one message said of one trait; ``value`` ``None`` removes it."""
+    """What one message said of one part of a trait; ``value`` ``None`` removes it."""
 
     name: str
     value: Any
     at: datetime
     message_id: str
     source_number: int
+    part: str = ""
+    rank: int = 0
+    """Of its source: what a higher one says counts, whatever the time."""
 
     @property
-    def stamp(self) -> tuple[datetime, str, int]:
-        """What decides between two: event time, then message id, then source."""
-        return self.at, self.message_id, self.source_number
+    def stamp(self) -> Stamp:
+        """What decides between two: rank, then event time, then message id, then source."""
+        return self.rank, self.at, self.message_id, self.source_number
+
+    @property
+    def earliest(self) -> Stamp:
+        """What decides between two of ``$set_once``: the least counts."""
+        return -self.rank, self.at, self.message_id, self.source_number
+
+
+class Trait(NamedTuple):
+    """What a trait amounts to, and the registers that had a part in it, the newest last."""
+
+    newest: Register
+    """With the value of the whole trait."""
+    said: Sequence[Register]
+
+
+Key = tuple[str, str, int]
+
+
+def take_apart(said: Register) -> Iterable[Register]:
+    """Give the registers of what one message said of a whole trait."""
+    for part, value in list_parts(said.value):
+        yield said._replace(value=value, part=part)
 
 
 def join_registers(
     registers: Iterable[Register], at: datetime | None = None
-) -> dict[str, Register]:
-    """Return the newest register of each trait, removals included, as of ``at`` (None: any time).
+) -> dict[Key, Register]:
+    """Return the register that survives of each trait, part and source, as of ``at``.
 
-    What was said later than ``at`` does not count.
+    Removals are among them. ``None``: any time; what was said later than ``at`` does not count.
     """
-    newest: dict[str, Register] = {}
+    kept: dict[Key, Register] = {}
     for register in registers:
         if at is not None and register.at > at:
             continue
-        known = newest.get(register.name)
-        if known is None or register.stamp > known.stamp:
-            newest[register.name] = register
-    return newest
+        key = (register.name, register.part, register.source_number)
+        known = kept.get(key)
+        if known is None or _outlives(register, known):
+            kept[key] = register
+    return kept
+
+
+def _outlives(one: Register, other: Register) -> bool:
+    if one.part == ONCE:
+        return one.earliest < other.earliest
+    return one.stamp > other.stamp
 
 
 def join_traits(registers: Iterable[Register], at: datetime | None = None) -> dict[str, Register]:
-    """Return the traits that a person has as of ``at``, by name in order, without removed ones."""
-    joined = join_registers(registers, at)
-    return {name: joined[name] for name in sorted(joined) if joined[name].value is not None}
+    """Return the traits that a person has as of ``at``, by name in order, without removed ones.
+
+    Each has the value of the whole, and who said the newest part of it.
+    """
+    return {name: trait.newest for name, trait in fold_traits(registers, at).items()}
+
+
+def fold_traits(registers: Iterable[Register], at: datetime | None = None) -> dict[str, Trait]:
+    """Return the same with all that had a part in each."""
+    by_name: dict[str, list[Register]] = {}
+    for register in registers:
+        if at is None or register.at <= at:
+            by_name.setdefault(register.name, []).append(register)
+    folded = ((name, _fold(by_name[name])) for name in sorted(by_name))
+    return {name: trait for name, trait in folded if trait is not None}
+
+
+def _fold(registers: list[Register]) -> Trait | None:
+    if len(registers) == 1 and registers[0].part == "" and type(registers[0].value) is not dict:
+        return None if registers[0].value is None else Trait(registers[0], registers)
+    said = sorted((one for one in registers if one.part != ONCE), key=lambda one: one.stamp)
+    value: Any = None
+    for one in said:
+        value = apply_patch(value, one.value)
+    if value is not None:
+        return Trait(said[-1]._replace(value=value), said)
+    return _fold_once([one for one in registers if one.part == ONCE], said)
+
+
+def _fold_once(once: list[Register], removed: Sequence[Register]) -> Trait | None:
+    first = min(once, key=lambda one: one.earliest, default=None)
+    if first is None or (removed and removed[-1].stamp > first.stamp):
+        return None
+    return Trait(first._replace(value=first.value[SET_ONCE_OP]), [first])
+
+
+def apply_patch(value: Any, patch: Any) -> Any:
+    """Return ``value`` (``None``: nothing) with a part of a trait applied to it."""
+    if type(patch) is not dict:
+        return patch
+    if len(patch) == 1 and ADD_OP in patch:
+        return _unite(value if isinstance(value, list) else [], patch[ADD_OP])
+    return _merge(value, patch)
+
+
+def _merge(target: Any, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge by RFC 7396, section 2."""
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict):
+            merged[name] = _merge(merged.get(name), value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _unite(known: Sequence[Any], added: Sequence[Any]) -> list[Any]:
+    """Return both as a set, in order of their JSON: nobody's order of arrival counts."""
+    by_text = {_encode(element): element for element in (*known, *added)}
+    return [by_text[text] for text in sorted(by_text)]
 
 
 def list_history(registers: Iterable[Register], at: datetime) -> list[Register]:
     """Return everything said until ``at``, by trait, the newest first; ``None`` is a removal."""
     said = [register for register in registers if register.at <= at]
-    said.sort(key=lambda register: register.stamp, reverse=True)
+    said.sort(key=lambda register: register.stamp[1:], reverse=True)
     return sorted(said, key=lambda register: register.name)
