@@ -73,6 +73,7 @@ SELECT o.order_id, {sku} AS sku, {name} AS name, {category} AS category, l.quant
        l.total
   FROM core.order_lines l JOIN core.orders o ON o.order_no = l.order_no
 """
+_RATES = 'SELECT currency, "to", "at", rate FROM core.rates'
 _ACCOUNTS = """
 SELECT a.account_id, {text} AS type, parent.value ->> '$' AS parent,
        coalesce(t.traits, '{{}}'::JSON) AS traits
@@ -121,6 +122,7 @@ _PLAIN = {
     "events": _EVENTS.format(properties="e.properties"),
     "orders": _ORDERS.format(**_ORDER_TEXTS),
     "order_lines": _ORDER_LINES.format(**_LINE_TEXTS),
+    "rates": _RATES,
     "accounts": _ACCOUNTS.format(text=_ACCOUNT_TYPE, trait="f.value"),
     "account_members": _ACCOUNT_MEMBERS.format(role="b.role"),
     "tags": _TAGS.format(value="t.value"),

@@ -81,6 +81,34 @@ def orders(
     print_rows(rows, columns, as_json=False)
 
 
+@app.command("figures")
+def figures(
+    person: Person,
+    top: Annotated[int, typer.Option(min=1, max=100, help="Items and categories.")] = 5,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what their orders come to: sums, times, days between, what they buy most."""
+    answer = _ask(person, "/figures", top=top, after=after)
+    if as_json:
+        print_record(answer, as_json=True)
+        return
+    items, categories = answer.pop("items"), answer.pop("categories")
+    sums = answer.pop("by_currency")
+    if answer["reporting"] is not None:
+        sums.append({**answer.pop("reporting"), "reported": True})
+    print_record(answer, as_json=False)
+    print()
+    money = ("gross", "refunded", "net", "average")
+    rows = [{**row, **{name: _as_decimal(row[name]) for name in money}} for row in sums]
+    print_rows(rows, ["currency", "reported", "orders", *money], as_json=False)
+    for name, found in (("sku", items), ("category", categories)):
+        print()
+        bought = [{**row, "amount": _as_decimal(row["amount"])} for row in found["by_quantity"]]
+        columns = [name, "orders", "quantity", "quantity_share", "amount", "amount_share"]
+        print_rows(bought, columns, as_json=False)
+
+
 @app.command("traits")
 def traits(
     person: Person,
@@ -111,7 +139,9 @@ def lookup(
 
 
 def _as_decimal(money: Any) -> str:
-    """Write money as people do: ``1299.00 CNY``."""
+    """Write money as people do: ``1299.00 CNY``; a dash for none."""
+    if money is None:
+        return "–"
     digits = minor_digits(money["currency"]) or 0
     return f"{Decimal(money['amount']).scaleb(-digits)} {money['currency']}"
 

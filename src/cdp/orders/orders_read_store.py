@@ -24,6 +24,13 @@ SELECT o.placed_at, o.order_no, o.document::text
  ORDER BY o.placed_at DESC, o.order_no DESC
  LIMIT %(limit)s
 """
+_ALL = """
+SELECT o.document::text
+  FROM node_profiles np
+  JOIN orders o ON o.node_id = np.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
+ WHERE np.profile_no = %(person)s
+ ORDER BY o.placed_at, o.order_no
+"""
 # Without a scope the numbering that sources share comes first.
 _ORDER = """
 SELECT o.scope, o.document::text, p.profile_id
@@ -70,6 +77,11 @@ def read_orders(
         _PAGE, {"person": profile_no, "limit": limit, "at": at, "number": number}
     )
     return [((placed_at, order_no), _decode_order(text)) for placed_at, order_no, text in rows]
+
+
+def read_all_orders(connection: Driver, profile_no: int) -> list[Order]:
+    """Return all orders of a person, oldest first."""
+    return [_decode_order(text) for (text,) in connection.execute(_ALL, {"person": profile_no})]
 
 
 def find_order(connection: Driver, order_id: str, scope: str | None = None) -> FoundOrder | None:

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
+from cdp.access import masking
 from cdp.access.guard import require
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound
+from cdp.orders.figures import show_figures
 from cdp.orders.name_amounts import name_amounts
 from cdp.orders.order import find_head
 from cdp.orders.order_document import Shown, show_order, show_version
@@ -20,12 +22,15 @@ from cdp.orders.orders_read_store import (
     FoundOrder,
     Version,
     find_order,
+    read_all_orders,
     read_orders,
     read_versions,
 )
 from cdp.receipts import after_profiles
+from cdp.runtime.clock import now
 from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, Driver, driver
+from cdp.storage.rates_store import read_rates_for
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
 FindPerson = Callable[[str], AbstractContextManager[tuple[Driver, int]]]
@@ -33,9 +38,15 @@ FindPerson = Callable[[str], AbstractContextManager[tuple[Driver, int]]]
 
 
 def create_router(
-    database: Database, find_person: FindPerson, read_name: Callable[[str], str]
+    database: Database,
+    find_person: FindPerson,
+    read_name: Callable[[str], str],
+    currency: str = "CNY",
 ) -> APIRouter:
-    """Return the routes. ``read_name`` gives an id as it was before it travelled in a path."""
+    """Return the routes. ``read_name`` gives an id as it was before it travelled in a path;
+
+    ``currency`` is the one in which figures are reported.
+    """
     router = APIRouter(tags=["orders"], dependencies=[Depends(after_profiles)])
 
     @router.get("/v1/profiles/{p}/orders")
@@ -57,6 +68,21 @@ def create_router(
                 "next": following,
             }
         )
+
+    @router.get("/v1/profiles/{p}/figures")
+    def get_figures(
+        caller: Reader, p: str, top: Annotated[int, Query(ge=1, le=100)] = 10
+    ) -> Response:
+        """Show what a person's orders come to: sums, times, days between, what they buy.
+
+        `reporting` is in the reporting currency by dated rates; it is null when one is missing,
+        and `missing_rates` says which. `top` is how many items and categories are listed.
+        """
+        with find_person(p) as (tx, profile_no):
+            orders = read_all_orders(tx, profile_no)
+            rates = read_rates_for(tx, ((o.currency, o.placed_at) for o in orders), currency)
+        figures = show_figures(orders, currency, rates, now(), top)
+        return _answer(figures if caller.sees_personal else masking.mask_properties(figures))
 
     @router.get("/v1/orders/{order_id}")
     def get_order(caller: Reader, order_id: str, scope: str | None = None) -> Response:
