@@ -117,10 +117,10 @@ def test_what_could_not_be_added_up_is_counted_the_next_time(database: Database)
     flush(database, tally)
     _forget_tallies(database)
     own = ReplayTally()
-    own.count(accepted=2, refused={}, sizes=[3], seconds=0.1)
+    own.count(accepted=2, refused={}, sizes={3: 1}, seconds=0.1)
     with pytest.raises(OperationalError):
         flush(Database("postgresql://nobody@127.0.0.1:1/none"), own)
-    own.count(accepted=1, refused={"limit": 1}, sizes=[3], seconds=20)
+    own.count(accepted=1, refused={"limit": 1}, sizes={3: 1}, seconds=20)
     flush(database, own)
     shown = _scrape(database)
     assert 'cdp_identity_links_total{outcome="accepted",reason=""} 3.0' in shown

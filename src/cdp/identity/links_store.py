@@ -10,6 +10,7 @@ from psycopg.types.multirange import Multirange
 from cdp.identity.facts import DayRange, LinkFact, LinkKind
 from cdp.identity.sightings import LinkKey, LinkSighting
 from cdp.storage.database import Driver
+from cdp.storage.numbers import take_numbers
 
 _COLUMNS = "link_id, link_key, node_ids, first_at, first_message_id, active_days, kind"
 
@@ -106,6 +107,11 @@ def write_links(
         ),
     ).fetchall()
     return _by_key(_read_row(row) for row in written)
+
+
+def take_link_ids(conn: Driver, count: int) -> list[int]:
+    """Return ``count`` numbers that no other link has."""
+    return take_numbers(conn, "links", "link_id", count)
 
 
 def relabel_links(conn: Driver, labels: Mapping[int, int]) -> None:

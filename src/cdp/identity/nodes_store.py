@@ -12,6 +12,7 @@ from cdp.identity.profile_id import make_profile_id
 from cdp.identity.sightings import NodeSighting
 from cdp.model import Identifier
 from cdp.storage.database import Driver
+from cdp.storage.numbers import take_numbers
 
 SHARED = "shared"
 """The variant of a node that names a shared device's own profile."""
@@ -58,12 +59,7 @@ def find_nodes(conn: Driver, wanted: Sequence[Identifier]) -> dict[Identifier, K
 
 def take_node_ids(conn: Driver, count: int) -> list[int]:
     """Return ``count`` numbers that no other node has."""
-    rows = conn.execute(
-        """SELECT nextval(pg_get_serial_sequence('nodes', 'node_id'))
-             FROM generate_series(1, %s)""",
-        (count,),
-    ).fetchall()
-    return [row[0] for row in rows]
+    return take_numbers(conn, "nodes", "node_id", count)
 
 
 def insert_nodes(conn: Driver, fresh: Iterable[FreshNode]) -> set[int]:

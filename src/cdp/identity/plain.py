@@ -6,7 +6,7 @@ what ``resolve`` comes to, at a tenth of its time; where in doubt, that is asked
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from cdp.identity.clusters import Rank
 from cdp.identity.facts import Assignment, Join, LinkFact, Node, ProfileKey, Resolution
@@ -29,10 +29,11 @@ def resolve_plain(
 
     ``None``: something might clash.
     """
-    if len(nodes) > rules.least_hot_limit + 1 or len(nodes) != len({node.type for node in nodes}):
-        return None
     link = links[0] if len(links) == 1 else None
-    if (links or len(nodes) != 1) and (link is None or not _is_plain(link, nodes, rules)):
+    trusted = link is None or link.trusted
+    if not is_plain_set([node.type for node in nodes], rules, trusted=trusted):
+        return None
+    if (links or len(nodes) != 1) and (link is None or not _holds_exactly(link, nodes)):
         return None
     ranked: list[tuple[Rank, Node]] = []
     for node in nodes:
@@ -59,11 +60,22 @@ def resolve_plain(
     )
 
 
-def _is_plain(link: LinkFact, nodes: Collection[Node], rules: Rules) -> bool:
-    """Whether a link holds exactly these nodes and none of them needs a reason to be let in."""
-    if link.kind != "seen" or len(nodes) < 2 or len(link.node_ids) != len(nodes):
-        return False
-    if any(node.node_id not in link.node_ids for node in nodes):
+def is_plain_set(types: Sequence[str], rules: Rules, *, trusted: bool) -> bool:
+    """Whether one identifier of each of ``types``, seen together once, can only be one person's.
+
+    ``trusted`` says whether the source may tie known people together.
+    """
+    if len(types) != len(set(types)) or len(types) > rules.least_hot_limit + 1:
         return False
     # A public source may name one known person, and not tie two together.
-    return link.trusted or sum(rules.rule_of(n.type).strength == "strong" for n in nodes) < 2
+    return trusted or _count_strong(types, rules) < 2
+
+
+def _count_strong(types: Iterable[str], rules: Rules) -> int:
+    return sum(rules.rule_of(name).strength == "strong" for name in types)
+
+
+def _holds_exactly(link: LinkFact, nodes: Collection[Node]) -> bool:
+    if link.kind != "seen" or len(nodes) < 2 or len(link.node_ids) != len(nodes):
+        return False
+    return all(node.node_id in link.node_ids for node in nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 LINKS, SIZES, SECONDS = "links", "component_size", "recompute_seconds"
 SIZE_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -32,19 +32,19 @@ class ReplayTally:
         self._counts: Counts = {}
 
     def count(
-        self, *, accepted: int, refused: Mapping[str, int], sizes: Iterable[int], seconds: float
+        self, *, accepted: int, refused: Mapping[str, int], sizes: Mapping[int, int], seconds: float
     ) -> None:
         """Count the replays of one batch: its new links, the refusals that appeared by reason,
 
-        the sizes of the components in nodes, and how long all of it took.
+        how many components were of which size in nodes, and how long all of it took.
         """
         with self._lock:
             if accepted:
                 self._add(LINKS, ACCEPTED, accepted)
             for reason, number in refused.items():
                 self._add(LINKS, reason, number)
-            for size in sizes:
-                self._observe(SIZES, SIZE_BOUNDS, size)
+            for size, number in sizes.items():
+                self._observe(SIZES, SIZE_BOUNDS, size, number)
             self._observe(SECONDS, SECOND_BOUNDS, seconds)
 
     def take(self) -> Counts:
@@ -62,10 +62,10 @@ class ReplayTally:
     def _add(self, name: str, label: str, number: float) -> None:
         self._counts[name, label] = self._counts.get((name, label), 0.0) + number
 
-    def _observe(self, name: str, bounds: tuple[float, ...], value: float) -> None:
+    def _observe(self, name: str, bounds: tuple[float, ...], value: float, times: int = 1) -> None:
         position = bisect_left(bounds, value)
-        self._add(name, name_bound(bounds[position]) if position < len(bounds) else BEYOND, 1)
-        self._add(name, SUM, value)
+        self._add(name, name_bound(bounds[position]) if position < len(bounds) else BEYOND, times)
+        self._add(name, SUM, value * times)
 
 
 tally = ReplayTally()
