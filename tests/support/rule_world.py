@@ -129,7 +129,11 @@ def facts(someone: Person, accounts: Accounts | None = None) -> PersonFacts:
     return PersonFacts(
         traits=[fact for node in someone.nodes for fact in node.traits],
         identifiers=identifiers,
-        consents=[fact for node in someone.nodes for fact in node.consents],
+        consents=[
+            fact._replace(node=index)
+            for index, node in enumerate(someone.nodes)
+            for fact in node.consents
+        ],
         events=[fact for node in someone.nodes for fact in node.events],
         orders=[order.fact() for node in someone.nodes for order in node.orders],
         tags=someone.tags,
@@ -211,7 +215,7 @@ def _add_node(
             (node_id, trait.name, _json(trait.value), trait.at, trait.message_id, trait.source)
         )
     for consent in node.consents:
-        rows["node_consents"].append((node_id, *consent))
+        rows["node_consents"].append((node_id, *consent[:5]))
     for event in node.events:
         rows["events"].append(
             (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdp.model import DEFAULT_CONSENT_AT
+from cdp.reach import list_names, write_reach_query
 from cdp.segments.compile_members import Members, as_members, members_where
 from cdp.segments.compile_paths import json_at
 from cdp.segments.compile_scope import Scope
@@ -136,23 +137,15 @@ def identifier_members(rule: HasIdentifier, scope: Scope, parameters: Parameters
 
 
 def consent_members(rule: Consent, scope: Scope, parameters: Parameters) -> Members:
-    """Return the profiles that granted, or denied, a purpose."""
-    statements = (
-        'SELECT o.profile_no, c.granted, c."at", c.message_id, c.source_number, p.joined_at '
-        f"FROM core.node_consents c JOIN {scope.owners()} o "
-        'ON c.node_id = o.node_id AND c."at" >= o.since AND c."at" < o.until '
-        "JOIN core.profiles p ON p.profile_no = o.profile_no "
-        f"WHERE c.purpose = {parameters.add(rule.purpose)} "
-        f'AND c."at" <= {parameters.add(scope.now)}'
+    """Return the profiles that granted, or denied, a purpose or a channel of it."""
+    verdicts = write_reach_query(
+        "duckdb",
+        names=[parameters.add(name) for name in list_names(rule.purpose)],
+        at=parameters.add(scope.now),
+        default_at=parameters.add(DEFAULT_CONSENT_AT),
+        consents="core.node_consents",
+        owners=scope.owners(),
+        profiles="core.profiles",
     )
-    # After a merge the most restrictive statement counts until a newer one replaces them all.
-    said = parameters.add(DEFAULT_CONSENT_AT)
-    verdict = (
-        'CASE WHEN coalesce(max("at") > any_value(joined_at), TRUE) '
-        f"THEN arg_max(granted, {NEWEST}) "
-        # What a source takes for granted counts only while nobody has said anything.
-        f'ELSE coalesce(bool_and(granted) FILTER (WHERE "at" > {said}), bool_and(granted)) END'
-    )
-    rows = f"SELECT profile_no, {verdict} AS granted FROM ({statements}) GROUP BY profile_no"
     wanted = "granted" if rule.granted else "NOT granted"
-    return as_members(f"SELECT profile_no FROM ({rows}) WHERE {wanted}")
+    return as_members(f"SELECT profile_no FROM ({verdicts}) WHERE {wanted}")

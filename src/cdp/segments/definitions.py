@@ -36,6 +36,8 @@ class Definition:
     version: int
     evaluated_version: int = 0
     """The version that memberships or values follow; 0 before the first evaluation."""
+    consent: str | None = None
+    """Only who granted this purpose, or channel of one, is a member of the segment."""
 
     @property
     def name(self) -> UnitName:
@@ -64,13 +66,21 @@ def clean_document(value: Any) -> Any:
 
 
 def find_rules(definition: Definition) -> Iterator[Any]:
-    """Yield the rules in a definition: the segment's own, or those of a tag's cases."""
+    """Yield the rules in a definition: the segment's own, or those of a tag's cases, of a health
+    score's components and of a lifecycle's stages."""
     if definition.kind == "segment":
         yield definition.document
         return
-    cases = definition.document.get("cases", ()) if isinstance(definition.document, dict) else ()
-    for case in cases:
+    if not isinstance(definition.document, dict):
+        return
+    for case in definition.document.get("cases", ()):
         yield case["when"]
+    settings = definition.document.get("settings") or {}
+    for component in settings.get("components") or ():
+        yield component.get("rule", component)
+    for stage in settings.get("stages") or ():
+        if "when" in stage:
+            yield stage["when"]
 
 
 def find_references(rule: Any) -> Iterator[UnitName]:

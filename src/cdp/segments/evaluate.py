@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, assert_never
 
-from cdp.reach import Statement, decide_consent
 from cdp.rates import NO_RATES, RateTable
+from cdp.reach import Statement, decide_consent
 from cdp.runtime.clock import format_time
 from cdp.segments import regex_engine
 from cdp.segments.evaluate_events import (
@@ -68,13 +68,17 @@ class TraitFact(NamedTuple):
 
 
 class ConsentFact(NamedTuple):
-    """The newest statement that one of the person's identifiers carries about a purpose."""
+    """The newest statement that one of the person's identifiers carries about a purpose.
+
+    ``node`` tells whose statement it was; ``None``: nobody else's.
+    """
 
     purpose: str
     granted: bool
     at: datetime
     message_id: str = ""
     source: int = 0
+    node: int | None = None
 
 
 class MembershipFact(NamedTuple):
@@ -290,13 +294,10 @@ def _trait(person: PersonFacts, name: str, now: datetime) -> object:
 
 
 def _consent(person: PersonFacts, purpose: str, now: datetime) -> bool | None:
-    """Return what the person last stated; after a merge the most restrictive statement counts
-    until a newer one replaces them all."""
-    facts = [fact for fact in person.consents if fact.purpose == purpose and fact.at <= now]
-    if not facts:
-        return None
-    facts = [fact for fact in facts if fact.at > DEFAULT_CONSENT_AT] or facts
-    newest = max(facts, key=lambda fact: (fact.at, fact.message_id, fact.source))
-    if person.joined_at is None or newest.at > person.joined_at:
-        return newest.granted
-    return all(fact.granted for fact in facts)
+    """Return what counts of what the person stated; ``None``: nothing."""
+    statements = [
+        Statement(*fact[:5], -place if fact.node is None else fact.node)
+        for place, fact in enumerate(person.consents, 1)
+    ]
+    counted = decide_consent(statements, person.joined_at, purpose, now)
+    return None if counted is None else counted.granted

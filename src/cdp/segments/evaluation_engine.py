@@ -19,7 +19,7 @@ from cdp.segments.membership_store import Touched
 from cdp.segments.mirror_engine import Duck, fetch, registered
 from cdp.segments.parse import parse_aggregate
 from cdp.segments.refresh_plan import Evaluation
-from cdp.segments.rules import Rule
+from cdp.segments.rules import AllOf, Consent, Rule
 
 ReadRule = Callable[[Any], Rule]
 """From a stored rule document to its tree."""
@@ -186,9 +186,9 @@ class Evaluator:
         read_rule: ReadRule,
     ) -> None:
         """``duck`` is the single writer's cursor, inside its transaction."""
-        self._duck = duck
-        self._now = now
-        self._timezone = timezone
+        self._duck = self.duck = duck
+        self._now = self.now = now
+        self._timezone = self.timezone = timezone
         self._read_rule = read_rule
         self._unit = 0
         duck.execute(_OPEN)
@@ -229,7 +229,8 @@ class Evaluator:
 
     def evaluate_segment(self, evaluation: Evaluation) -> None:
         """Find who enters and who leaves, and apply it to the mirror."""
-        self._find_members(evaluation.definition.document, whole=evaluation.whole)
+        definition = evaluation.definition
+        self._find_members(definition.document, whole=evaluation.whole, consent=definition.consent)
         self._settle(evaluation, _DIFF_SEGMENT, _APPLY_SEGMENT, _ENTER_SEGMENT)
 
     def empty_segment(self, evaluation: Evaluation) -> None:
@@ -253,6 +254,21 @@ class Evaluator:
             self._find_cases(evaluation.definition, whole=evaluation.whole)
         self._settle(evaluation, _DIFF_TAG, _APPLY_TAG, _ENTER_TAG)
 
+    def settle_values(self, evaluation: Evaluation, values: pa.Table) -> None:
+        """Let ``values`` (profile_no, value) be everybody's, or those of the profiles in scope."""
+        with registered(self._duck, "computed_values", values):
+            self._duck.execute(
+                """CREATE OR REPLACE TEMP TABLE found AS
+                   SELECT profile_no, to_json(value)::JSON AS value
+                     FROM computed_values WHERE value IS NOT NULL"""
+            )
+        self._settle(evaluation, _DIFF_TAG, _APPLY_TAG, _ENTER_TAG)
+
+    def find_holders(self, document: Any, *, whole: bool) -> pa.Table:
+        """Return the profiles (profile_no) for which a rule holds."""
+        self._find_members(document, whole=whole)
+        return fetch(self._duck, "SELECT profile_no FROM found ORDER BY profile_no")
+
     def empty_tag(self, evaluation: Evaluation) -> None:
         """Let everybody lose the tag."""
         self._duck.execute("CREATE OR REPLACE TEMP TABLE found (profile_no BIGINT, value JSON)")
@@ -273,10 +289,11 @@ class Evaluator:
     def _fetch(self, query: str, base: int) -> pa.Table:
         return fetch(self._duck, query, {"base": base, "now": self._now})
 
-    def _find_members(self, document: Any, *, whole: bool) -> None:
-        compiled = compile_rule(
-            self._read_rule(document), self._now, self._timezone, scope=not whole
-        )
+    def _find_members(self, document: Any, *, whole: bool, consent: str | None = None) -> None:
+        rule = self._read_rule(document)
+        if consent is not None:
+            rule = AllOf((rule, Consent(consent, True)))
+        compiled = compile_rule(rule, self._now, self._timezone, scope=not whole)
         self._duck.execute(
             "CREATE OR REPLACE TEMP TABLE found AS "
             f"SELECT DISTINCT profile_no FROM ({compiled.sql})",

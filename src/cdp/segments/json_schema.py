@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cdp.reach import CHANNELS
 from cdp.segments.order_fields import list_fields
 from cdp.segments.rules import (
     CALENDAR_UNITS,
@@ -128,7 +129,14 @@ def _forms() -> list[Schema]:
         _compared({"identifier": _TEXT}),
         _compared({"tag": _TEXT}),
         _object({"segment": _TEXT}, ("segment",)),
-        _object({"consent": _TEXT, "op": {"enum": ["granted", "denied"]}}, ("consent", "op")),
+        _object(
+            {
+                "consent": _TEXT,
+                "channel": {"enum": list(CHANNELS)},
+                "op": {"enum": ["granted", "denied"]},
+            },
+            ("consent", "op"),
+        ),
         _object({**events, "count": count}, ("event",)),
         _figure(events, "event", "comparison", {"oneOf": _aggregates()}),
         _object({**orders, "count": count}, ("orders",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -11,11 +12,12 @@ from starlette.responses import StreamingResponse
 
 from cdp.access.scopes import Caller
 from cdp.errors import Unprocessable
+from cdp.reach import CHANNELS, name_statement, split_name
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import decode_cursor, encode_cursor
 from cdp.segments import export, members_engine, membership_store, segments_store, tags_store
-from cdp.segments.evaluate import explain
+from cdp.segments.evaluate import PersonFacts, explain
 from cdp.segments.export import MEDIA_TYPES, WRITERS, Format
 from cdp.segments.member_fields import MemberField, parse_fields
 from cdp.segments.members_engine import Pull
@@ -48,6 +50,9 @@ def _add_pull(router: APIRouter, services: Segments) -> None:
         consent: Annotated[
             str | None, Query(description="Only who granted these purposes, comma-separated.")
         ] = None,
+        channel: Annotated[
+            str | None, Query(description="The channel that they may be reached by: email, sms…")
+        ] = None,
         limit: Limit = 100,
         cursor: str | None = None,
     ) -> dict[str, Any] | Response:
@@ -59,7 +64,7 @@ def _add_pull(router: APIRouter, services: Segments) -> None:
             segment=key,
             pinned=pinned,
             fields=wanted,
-            purposes=_list_purposes(segment, consent),
+            purposes=_list_purposes(segment, consent, channel),
             now=now(),
             timezone=services.timezone,
         )
@@ -145,14 +150,28 @@ def _add_one(router: APIRouter, services: Segments) -> None:
         freshness = services.freshness()
         since = members_engine.find_membership(services.reader, key, person.profile_no)
         facts = read_person_facts(services.reader, person.profile_no)
-        why = explain(rule, facts, now(), timezone=services.timezone)
+        moment = now()
+        why = explain(rule, facts, moment, timezone=services.timezone)
         return {
             "profile_id": person.profile_id,
             "member": since is not None,
             "since": None if since is None else format_time(since),
             "why": why if caller.sees_personal else mask_why(why),
+            "consent": _explain_consent(services, segment, facts, moment),
             **freshness,
         }
+
+
+def _explain_consent(
+    services: Segments, segment: Segment, facts: PersonFacts, moment: datetime
+) -> Any:
+    """Say whether a person granted what the segment asks for; ``None`` when it asks for nothing."""
+    if segment.consent is None:
+        return None
+    rule = services.read_rule(
+        {"consent": segment.consent, "op": "granted"}, path="", segments=None, tags=None
+    )
+    return explain(rule, facts, moment, timezone=services.timezone)
 
 
 def _add_history(router: APIRouter, services: Segments) -> None:
@@ -232,12 +251,24 @@ def _read_segment(services: Segments, key: str) -> tuple[Segment, set[str]]:
         return segment, {tag.key for tag in tags_store.list_tags(tx)}
 
 
-def _list_purposes(segment: Segment, asked: str | None) -> list[str]:
+def _list_purposes(segment: Segment, asked: str | None, channel: str | None) -> list[str]:
+    """Return the names of purposes, or of one channel of each, that must be granted."""
     purposes = [purpose for purpose in (asked or "").split(",") if purpose]
     if len(purposes) > _MOST_PURPOSES:
         raise Unprocessable("too_many_purposes", "ask for fewer purposes", path="/consent")
     if segment.consent is not None:
         purposes.append(segment.consent)
+    if channel is not None:
+        if channel not in CHANNELS:
+            known = ", ".join(CHANNELS)
+            raise Unprocessable("unknown_channel", f"a channel is one of {known}", path="/channel")
+        if not purposes:
+            raise Unprocessable(
+                "missing_part", "a channel needs a purpose: consent=…", path="/channel"
+            )
+        purposes = [
+            name if split_name(name)[1] else name_statement(name, channel) for name in purposes
+        ]
     return list(dict.fromkeys(purposes))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cdp.reach import CHANNELS, name_statement, split_name
 from cdp.segments import regex_engine
 from cdp.segments.order_fields import find_type
 from cdp.segments.parse_orders import (
@@ -232,8 +233,17 @@ class _Parser:
         return InSegment(key, Origin(pointer, node))
 
     def _consent(self, node: Mapping[str, Any], pointer: str) -> Consent:
-        require_keys(node, pointer, ("consent", "op"))
-        purpose = read_text(node["consent"], below(pointer, "consent"), "a purpose")
+        require_keys(node, pointer, ("consent", "op"), ("channel",))
+        where = below(pointer, "consent")
+        purpose = read_text(node["consent"], where, "a purpose")
+        if "channel" in node:
+            at_channel = below(pointer, "channel")
+            if node["channel"] not in CHANNELS:
+                known = ", ".join(CHANNELS)
+                raise mistake("unknown_channel", f"a channel is one of {known}", at_channel)
+            if split_name(purpose)[1] is not None:
+                raise mistake("bad_value", "the purpose names a channel already", where)
+            purpose = name_statement(purpose, node["channel"])
         if node["op"] not in ("granted", "denied"):
             raise mistake("unknown_op", "consent is granted or denied", below(pointer, "op"))
         return Consent(purpose, node["op"] == "granted", Origin(pointer, node))

@@ -34,7 +34,7 @@ _OWNED = """core.{table} f JOIN core.node_profiles np
  WHERE np.profile_no = $profile_no"""
 _TRAITS = f"""SELECT f.name, f.value::VARCHAR AS value, f."at", f.message_id, f.source_number
                 FROM {_OWNED.format(table="node_traits")}"""
-_CONSENTS = f"""SELECT f.purpose, f.granted, f."at", f.message_id, f.source_number
+_CONSENTS = f"""SELECT f.purpose, f.granted, f."at", f.message_id, f.source_number, f.node_id
                   FROM {_OWNED.format(table="node_consents")}"""
 _EVENTS = """SELECT event, "at", message_id, source_id, properties::VARCHAR AS properties
                FROM core.profile_events WHERE profile_no = $profile_no AND event IS NOT NULL"""
@@ -81,6 +81,7 @@ def read_person_facts(reader: Reader, profile_no: int) -> PersonFacts:
     for row in rows(_IDENTIFIERS):
         identifiers[row["type"]].append(row["value"])
     joined: list[datetime | None] = [row["joined_at"] for row in rows(_JOINED)]
+    orders = _read_orders(rows(_ORDERS), rows(_LINES))
     memberships = [MembershipFact(*row.values()) for row in rows(_MEMBERSHIPS)]
     return PersonFacts(
         traits=[_read_trait(row) for row in rows(_TRAITS)],

@@ -189,6 +189,8 @@ class InSegment:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
+    """``purpose`` may also be one channel of a purpose: ``marketing.email``."""
+
     purpose: str
     granted: bool
     origin: Origin = field(default=NOWHERE, compare=False, repr=False)

@@ -32,7 +32,9 @@ class Segment:
 
     @property
     def definition(self) -> Definition:
-        return Definition("segment", self.key, self.rule, self.version, self.evaluated_version)
+        return Definition(
+            "segment", self.key, self.rule, self.version, self.evaluated_version, self.consent
+        )
 
 
 @dataclass(frozen=True, slots=True)
