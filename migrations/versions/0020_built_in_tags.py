@@ -1,6 +1,10 @@
-"""Built in tags."""
+"""What built-in tags last came to over everybody."""
 
 from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0020"
 down_revision = "0019"
@@ -9,8 +13,18 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.create_table(
+        "tag_computations",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("summary", postgresql.JSON(), nullable=True),
+        sa.Column("model", postgresql.JSON(), nullable=True),
+        sa.Column("fitted", postgresql.JSON(), nullable=False),
+        sa.Column("computed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_tag_computations"),
+    )
 
 
 def downgrade() -> None:
-    pass
+    op.drop_table("tag_computations")

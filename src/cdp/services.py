@@ -206,6 +206,8 @@ def open_analytics(
         timezone=settings.timezone,
         time_seconds=settings.segment_time_seconds,
         normalise=rules.normalise,
+        currency=settings.currency,
+        built_in_share=settings.built_in_share,
         find_more_users=lambda tx, name: [
             UserName("destination", one) for one in list_users(tx, name.kind, name.key)
         ],

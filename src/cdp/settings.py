@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     segment_time_seconds: float = Field(
         15, gt=0, description="How often segments are looked at when only time passes."
     )
+    built_in_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Of one processor's time, for computing built-in tags anew for everybody.",
+    )
 
     allow_private_destinations: bool = Field(
         False, description="Whether destinations may stand on private networks and this machine."

@@ -193,7 +193,7 @@ def test_a_value_of_another_type_is_refused(served: Served) -> None:
 @pytest.mark.parametrize(
     ("definition", "code", "path"),
     [
-        ({"builtin": "rfm"}, "not_yet_served", "/definition/builtin"),
+        ({"builtin": "magic"}, "unknown_builtin", "/definition/builtin"),
         ({"sql": "select 1"}, "not_yet_served", "/definition/sql"),
         ({"magic": 1}, "unknown_definition", "/definition"),
         ({"manual": True, "cases": []}, "two_forms", "/definition"),
@@ -220,9 +220,9 @@ def test_a_wrong_definition_is_refused_at_its_place(
 
 
 def test_a_refused_kind_says_which_are_served(served: Served) -> None:
-    answer = served.client.post("/v1/tags", json={"key": "t", "definition": {"builtin": "rfm"}})
+    answer = served.client.post("/v1/tags", json={"key": "t", "definition": {"magic": 1}})
 
-    for kind in ("aggregate", "cases", "manual"):
+    for kind in ("aggregate", "cases", "manual", "builtin"):
         assert kind in answer.json()["message"]
 
 

@@ -6,6 +6,7 @@ Stands where worker and feed stand, so that a test says exactly what a batch hol
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,6 +86,44 @@ class People:
             ],
         )  # fmt: skip
         self._changes.profiles.add(self.owner(node))
+
+    def order(
+        self,
+        node: int,
+        at: datetime = NOON,
+        total: int = 1000,
+        *,
+        refunded: int = 0,
+        currency: str = "CNY",
+        status: str = "completed",
+        number: int | None = None,
+        channel: str | None = None,
+        store: str | None = None,
+        lines: Sequence[Mapping[str, Any]] = (),
+    ) -> int:
+        """Let a node order, for ``total`` minor units; return the order's number.
+
+        ``number`` names an order that is there: it is replaced by this version.
+        """
+        self._messages += 1
+        number = number or self._messages
+        for table in ("orders", "order_lines"):
+            self._duck(f"DELETE FROM core.{table} WHERE order_no = ?", [number])
+        self._duck(
+            "INSERT INTO core.orders VALUES (?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}')",
+            [
+                number, f"o{number}", node, status, currency, total, refunded, total - refunded,
+                store, channel, at, at,
+            ],
+        )  # fmt: skip
+        for position, line in enumerate(lines):
+            self._duck(
+                "INSERT INTO core.order_lines VALUES (?, ?, ?, NULL, ?, 1, NULL, NULL)",
+                [number, position, line.get("sku"), line.get("category")],
+            )
+        self._changes.orders.add(number)
+        self._changes.profiles.add(self.owner(node))
+        return number
 
     def trait(self, node: int, name: str, value: Any, at: datetime = NOON) -> None:
         """Say something of a node."""

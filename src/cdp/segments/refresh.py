@@ -39,6 +39,7 @@ from cdp.segments.membership_store import (
 )
 from cdp.segments.mirror_engine import Applied, Duck
 from cdp.segments.parse import NormaliseIdentifier, parse_rule
+from cdp.segments.refresh_built_ins import BuiltInUnits
 from cdp.segments.refresh_plan import Evaluation, find_due_for_time, plan_refresh
 from cdp.segments.rules import Rule
 from cdp.storage.database import Database, Driver, driver
@@ -108,11 +109,15 @@ class Refresher:
         timezone: str,
         time_seconds: float,
         normalise: NormaliseIdentifier | None = None,
+        currency: str = "CNY",
+        built_in_share: float = 0.2,
         find_more_users: Callable[[Driver, UnitName], list[UserName]] = lambda tx, name: [],
         before_mirror_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """``time_seconds``: how often rules that move with time are evaluated for everybody.
 
+        ``currency`` is the workspace's; ``built_in_share`` that part of one processor's time in
+        which built-in tags are computed anew for everybody.
         ``find_more_users`` names what uses a segment or tag besides other definitions.
         ``before_mirror_commit`` is called between the two commits, where tests let things die.
         """
@@ -121,6 +126,7 @@ class Refresher:
         self._timezone = timezone
         self._time_interval = timedelta(seconds=time_seconds)
         self._normalise = normalise
+        self._built_ins = BuiltInUnits(timezone, currency, built_in_share)
         self._find_more_users = find_more_users
         self._before_mirror_commit = before_mirror_commit
         self._evaluated_at: dict[UnitName, datetime] = {}
@@ -253,13 +259,17 @@ class Refresher:
         count = evaluator.touch(touched, head.evaluated_at or EARLIEST)
         skipped = self._skip(definitions, now)
         due = find_due_for_time(definitions, self._evaluated_at, now, self._time_interval)
+        built_in_due = self._built_ins.look(
+            tx, definitions, after=head.seq, until=applied.seq, any_touched=count > 0, now=now
+        )
         plan = plan_refresh(
             definitions,
             any_touched=count > 0,
-            due_for_time=self._choose_affordable(due),
+            due_for_time=[*self._choose_affordable(due), *built_in_due],
             all_touched=not touched.is_complete,
             skipped=skipped,
         )
+        plan = self._built_ins.settle_plan(plan, built_in_due)
         for evaluation in plan:
             self._evaluate_unit(evaluator, tx, evaluation)
         changes = _write_changes(duck, tx, evaluator, head, applied.seq, now)
@@ -275,6 +285,8 @@ class Refresher:
             evaluator.open_scope(evaluation.dependencies)
             if definition.kind == "segment":
                 evaluator.evaluate_segment(evaluation)
+            elif "builtin" in definition.document:
+                self._built_ins.evaluate(evaluator, tx, evaluation)
             else:
                 evaluator.evaluate_tag(evaluation, _read_manual(evaluator, tx, evaluation))
         except (psycopg.Error, sa.exc.SQLAlchemyError):
@@ -309,6 +321,9 @@ class Refresher:
         self._evaluated_at = {name: at for name, at in known.items() if name in moving}
         oldest = min((self._evaluated_at.get(name, EARLIEST) for name in moving), default=now)
         self._next_due = oldest + self._time_interval
+        built_ins_due = self._built_ins.finish(now)
+        if built_ins_due is not None:
+            self._next_due = min(self._next_due, built_ins_due)
 
     def _retire(
         self, name: UnitName, now: datetime, record: Callable[[Driver], None]

@@ -6,13 +6,15 @@ from collections.abc import Collection
 from typing import Any
 
 from cdp.errors import Unprocessable
+from cdp.segments.builtins.definition import ReadContext
+from cdp.segments.builtins.registry import find_kind, read_built_in
 from cdp.segments.parse import NormaliseIdentifier, parse_aggregate, parse_rule
 from cdp.segments.rules import Rule
 
 CATEGORIES = ("basic", "behaviour", "value", "sentiment")
 TYPES = ("text", "number", "boolean", "time", "list", "object")
-SERVED_KINDS = ("aggregate", "cases", "manual")
-KNOWN_KINDS = (*SERVED_KINDS, "builtin", "sql")
+SERVED_KINDS = ("aggregate", "cases", "manual", "builtin")
+KNOWN_KINDS = (*SERVED_KINDS, "sql")
 MOST_CASES = 1000
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -47,6 +49,10 @@ def parse_definition(
         if document["manual"] is not True:
             raise _mistake("bad_value", "manual is true", "/manual")
         return []
+    if kind == "builtin":
+        context = ReadContext(segments, tags, normalise)
+        built_in = read_built_in(document, context)
+        return list(getattr(built_in.settings, "rules", ()))
     _allow_only(document, ("cases", "else"))
     cases = document["cases"]
     if not isinstance(cases, list) or not 1 <= len(cases) <= MOST_CASES:
@@ -57,6 +63,12 @@ def parse_definition(
         _parse_case(case, index, type=type, segments=segments, tags=tags, normalise=normalise)
         for index, case in enumerate(cases)
     ]
+
+
+def decide_type(document: Any, type: str) -> str:
+    """Return the type of a tag's values: what a built-in computes is of its own type."""
+    kind = find_kind(document)
+    return type if kind is None else kind.type
 
 
 def require_type(value: Any, type: str, path: str) -> None:

@@ -14,6 +14,9 @@ from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
 from cdp.segments import segments_store, tag_values_engine, tags_store
+from cdp.segments.builtins import computations_store
+from cdp.segments.builtins.computations_store import Computation
+from cdp.segments.builtins.registry import find_kind
 from cdp.segments.definitions import Definition, UnitName, clean_document
 from cdp.segments.members_routes import read_since
 from cdp.segments.paths import read_path
@@ -26,7 +29,7 @@ from cdp.segments.service import (
     Segments,
     TagWriter,
 )
-from cdp.segments.tags import CATEGORIES, TYPES, parse_definition, require_type
+from cdp.segments.tags import CATEGORIES, TYPES, decide_type, parse_definition, require_type
 from cdp.segments.tags_store import Tag
 from cdp.storage.database import Driver, driver
 
@@ -101,7 +104,7 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
                 key=body.key,
                 name=clean_document(body.name) or body.key,
                 category=body.category,
-                type=body.type,
+                type=decide_type(document, body.type),
                 document=document,
                 now=now(),
             )
@@ -120,7 +123,8 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
             tx = driver(connection)
             segments_store.lock_definitions(tx)
             old = _require_tag(tx, key)
-            category, kind = body.category or old.category, body.type or old.type
+            category = body.category or old.category
+            kind = decide_type(document, body.type or old.type)
             _require_one_of(category, CATEGORIES, "/category")
             _require_one_of(kind, TYPES, "/type")
             _check(services, tx, Definition("tag", key, document, 0), kind)
@@ -134,6 +138,8 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
                 now=now(),
             )
             assert tag is not None
+            if find_kind(document) is None:
+                computations_store.delete_computation(tx, key)
             audit_store.record(tx, caller.actor, "tag_changed", key, {"version": tag.version})
         return _evaluate_and_show(services, key)
 
@@ -202,10 +208,12 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
         after = decode_cursor(cursor, tuple[str])[0] if cursor else ""
         freshness = services.freshness()
         with services.database.transaction() as connection:
-            found = tags_store.list_tags(driver(connection), limit=limit + 1, after=after)
+            tx = driver(connection)
+            found = tags_store.list_tags(tx, limit=limit + 1, after=after)
+            computed = _read_computations(tx, found)
         page, following = cut_page(found, limit, lambda tag: (tag.key,))
         counts = tag_values_engine.count_by_tag(services.reader)
-        rows = [_show(services, tag, counts.get(tag.key, 0)) for tag in page]
+        rows = [_show(services, tag, counts.get(tag.key, 0), computed.get(tag.key)) for tag in page]
         return {"data": rows, "next": following, **freshness}
 
     @router.get("/v1/tags/{key}")
@@ -213,9 +221,11 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
         """Show a tag, its definition and how far its values are computed."""
         freshness = services.freshness()
         with services.database.transaction() as connection:
-            tag = _require_tag(driver(connection), key)
+            tx = driver(connection)
+            tag = _require_tag(tx, key)
+            computed = computations_store.find_computation(tx, key)
         count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
-        return {**_show(services, tag, count), **freshness}
+        return {**_show(services, tag, count, computed), **freshness}
 
     @router.get("/v1/tags/{key}/distribution")
     def get_distribution(
@@ -288,12 +298,26 @@ def _evaluate_and_show(services: Segments, key: str) -> dict[str, Any]:
     services.refresher.refresh_until_done(now, seconds=EVALUATION_PATIENCE)
     freshness = services.freshness()
     with services.database.transaction() as connection:
-        tag = _require_tag(driver(connection), key)
+        tx = driver(connection)
+        tag = _require_tag(tx, key)
+        computed = computations_store.find_computation(tx, key)
     count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
-    return {**_show(services, tag, count), **freshness}
+    return {**_show(services, tag, count, computed), **freshness}
 
 
-def _show(services: Segments, tag: Tag, count: int) -> dict[str, Any]:
+def _read_computations(tx: Driver, tags: list[Tag]) -> dict[str, Computation | None]:
+    return {
+        tag.key: computations_store.find_computation(tx, tag.key)
+        for tag in tags
+        if find_kind(tag.document) is not None
+    }
+
+
+def _show(services: Segments, tag: Tag, count: int, computed: Computation | None) -> dict[str, Any]:
+    kind = find_kind(tag.document)
+    status = show_status(services, tag.definition)
+    if status == "ready" and computed is not None:
+        status = computed.status
     return {
         "key": tag.key,
         "name": tag.name,
@@ -301,10 +325,13 @@ def _show(services: Segments, tag: Tag, count: int) -> dict[str, Any]:
         "type": tag.type,
         "definition": tag.document,
         "version": tag.version,
-        "status": show_status(services, tag.definition),
+        "status": status,
         "count": count,
-        "summary": None,
-        "model": None,
+        "summary": computed and computed.summary,
+        "model": computed and computed.model,
+        "computed_at": format_time(computed.computed_at) if computed else None,
+        "meaning": kind and kind.meaning,
+        "citation": kind and kind.citation,
         "created_at": format_time(tag.created_at),
         "updated_at": format_time(tag.updated_at),
     }

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from cdp.model import Identifier
+from cdp.segments.builtins.computations_store import delete_computation
 from cdp.segments.definitions import Definition
 from cdp.storage.database import Driver
 
@@ -111,6 +112,7 @@ def update_tag(
 def delete_tag(connection: Driver, key: str) -> bool:
     """Remove the definition and what was set by hand. Return whether it existed."""
     connection.execute("DELETE FROM manual_tag_values WHERE key = %s", (key,))
+    delete_computation(connection, key)
     return connection.execute("DELETE FROM tags WHERE key = %s", (key,)).rowcount == 1
 
 

@@ -1125,6 +1125,22 @@ retention_removals = Table(
     PrimaryKeyConstraint("source_number", "event"),
 )
 
+# What a built-in tag last came to over everybody.
+tag_computations = Table(
+    "tag_computations",
+    metadata,
+    Column("key", Text, primary_key=True),
+    # Of the definition that it followed.
+    Column("version", Integer, nullable=False),
+    # ready | not_enough_data
+    Column("status", Text, nullable=False),
+    Column("summary", JSON),
+    Column("model", JSON),
+    # Cuts and parameters, by which a few people are scored without the others.
+    Column("fitted", JSON, nullable=False),
+    _time("computed_at"),
+)
+
 # ── Imports ─────────────────────────────────────────────────────────────────────────────────────
 
 # The queue of imports, and how far each has come. The files lie in the data folder.

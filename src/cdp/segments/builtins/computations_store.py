@@ -1,0 +1,78 @@
+"""What each built-in tag last came to for the whole population, in Postgres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cdp.segments.builtins.figures import Computed
+from cdp.segments.builtins.schedule import News
+from cdp.storage.database import Driver
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """The last computation over everybody."""
+
+    version: int
+    """Of the definition that it followed."""
+    status: str
+    summary: Any
+    model: Any
+    fitted: Mapping[str, Any]
+    computed_at: datetime
+
+
+def find_computation(connection: Driver, key: str) -> Computation | None:
+    """Return the last computation of a tag, if there was one."""
+    row = connection.execute(
+        """SELECT version, status, summary, model, fitted, computed_at
+             FROM tag_computations WHERE key = %s""",
+        (key,),
+    ).fetchone()
+    return None if row is None else Computation(*row)
+
+
+def write_computation(
+    connection: Driver, key: str, version: int, computed: Computed, now: datetime
+) -> None:
+    """Keep what a computation over everybody came to."""
+    connection.execute(
+        """INSERT INTO tag_computations AS c
+                  (key, version, status, summary, model, fitted, computed_at)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)
+               ON CONFLICT (key) DO UPDATE
+              SET version = excluded.version, status = excluded.status,
+                  summary = excluded.summary, model = excluded.model,
+                  fitted = excluded.fitted, computed_at = excluded.computed_at""",
+        (
+            key,
+            version,
+            computed.status,
+            json.dumps(computed.summary),
+            json.dumps(computed.model),
+            json.dumps(computed.fitted),
+            now,
+        ),
+    )
+
+
+def delete_computation(connection: Driver, key: str) -> None:
+    """Forget the computation of a tag that is no more, or no longer built in."""
+    connection.execute("DELETE FROM tag_computations WHERE key = %s", (key,))
+
+
+def read_news(connection: Driver, after: int, until: int) -> News:
+    """Return what the batches (after, until] brought."""
+    row = connection.execute(
+        """SELECT coalesce(bool_or(orders <> '{}' OR erased_nodes <> '{}' OR EXISTS (
+                      SELECT FROM orders o WHERE o.node_id = ANY(b.moved_nodes))), FALSE),
+                  coalesce(bool_or(merges <> '[]' OR erased_nodes <> '{}'), FALSE)
+             FROM batches b WHERE seq > %s AND seq <= %s""",
+        (after, until),
+    ).fetchone()
+    assert row is not None
+    return News(*row)
