@@ -104,6 +104,9 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.accounts import routes as account_routes
     from cdp.analytics import rebuild_routes
     from cdp.analytics import routes as analytics_routes
+    from cdp.archive import routes as archive_routes
+    from cdp.archive.archived_events import ArchivedEvents
+    from cdp.archive.open_archive import open_archiver
     from cdp.identity import routes as identity_routes
     from cdp.identity.suggestions import routes as suggestion_routes
     from cdp.ingest import rejected_routes, source_routes
@@ -150,7 +153,10 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     if services.privacy is not None:
         yield _make_privacy_routes(services, services.privacy)
     yield search_routes.create_router(database, normalise)
-    yield profile_routes.create_router(database, normalise)
+    archive = open_archiver(settings, database)
+    archived = ArchivedEvents(archive.folder) if archive else None
+    yield profile_routes.create_router(database, normalise, archived)
+    yield archive_routes.create_router(database, archive)
     yield account_routes.create_router(database, restore_slashes)
     find_person = profile_routes.People(database, normalise).find_number
     yield order_routes.create_router(database, find_person, restore_slashes, settings.currency)

@@ -104,6 +104,20 @@ class Settings(BaseSettings):
         description="Days that events stay in Postgres once they are archived; 0: for ever.",
     )
 
+    archive_url: str | None = Field(
+        None,
+        description="Folder or URL (`s3://bucket/path?region=…`) of the archive of events; "
+        "default: `archive` in the data folder; `off`: none.",
+    )
+    archive_after_days: int = Field(
+        2, ge=1, description="Days after which a day of events is closed and archived."
+    )
+    events_retention_days: int = Field(
+        0,
+        ge=0,
+        description="Days that events stay in Postgres once they are archived; 0: for ever.",
+    )
+
     duckdb_memory: str = "512MB"
     duckdb_threads: int = Field(2, ge=1)
     query_timeout_seconds: float = Field(30, gt=0, le=60)

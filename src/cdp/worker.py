@@ -26,6 +26,7 @@ from cdp.identity.replay_tally import tally
 from cdp.identity.rules_store import read_rules
 from cdp.identity.tally_store import flush
 from cdp.ingest.sources_store import SourceDirectory
+from cdp.keep_archive import keep_archive
 from cdp.log.leases import Leases
 from cdp.log.open import open_log
 from cdp.log.port import Log, Record
@@ -215,11 +216,19 @@ class Worker:
 
     def _commit(self, batch: Batch) -> None:
         assert self._positions is not None
-        self._make_room(batch)
-        with self._database.transaction() as connection:
-            work = self._process(connection, batch)
+        try:
+            work = self._write(batch)
+        except psycopg.errors.CheckViolation:
+            # Its day was archived and dropped since this worker made room for it.
+            self._days.clear()
+            work = self._write(batch)
         self._positions.update({p: after for p, (_, after) in batch.moves.items()})
         _log.debug("batch_committed", events=len(work.fresh), duplicates=len(work.duplicates))
+
+    def _write(self, batch: Batch) -> Work:
+        self._make_room(batch)
+        with self._database.transaction() as connection:
+            return self._process(connection, batch)
 
     def _make_room(self, batch: Batch) -> None:
         """Make the partitions that the batch's days of receipt need, once each."""
@@ -279,6 +288,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
             (drop_old_days, (settings, database, log, stop)),
             (drop_old_refusals, (settings, database, stop)),
             (keep_ledger_small, (settings, database, stop)),
+            (keep_archive, (settings, database, stop)),
             (_look_after_identity, (database, identity, stop)),
         ):
             threading.Thread(target=target, args=args, daemon=True).start()

@@ -13,6 +13,7 @@ import typer
 from cdp import __version__
 from cdp.cli import (
     account_commands,
+    archive_commands,
     demo_commands,
     identity_commands,
     import_commands,
@@ -74,6 +75,7 @@ app.add_typer(rates_commands.app, name="rates")
 suggestion_commands.register(identity_commands.app)
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(privacy_commands.app, name="privacy")
+app.add_typer(archive_commands.app, name="archive")
 app.add_typer(segment_commands.app, name="segment")
 app.add_typer(tag_commands.app, name="tag")
 app.add_typer(rebuild_commands.app, name="rebuild")

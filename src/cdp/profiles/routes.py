@@ -30,7 +30,7 @@ from cdp.profiles.profile_store import (
     read_tags,
 )
 from cdp.profiles.said import list_registers, list_statements
-from cdp.profiles.timeline_store import read_said, read_timeline
+from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.touches_store import read_touches
 from cdp.profiles.traits import join_traits, list_history
 from cdp.receipts import after_profiles
@@ -48,6 +48,8 @@ class People:
 
     database: Database
     normalise: Normalise
+    archived: Archived | None = None
+    """Where days lie that Postgres no longer holds."""
 
     @contextmanager
     def find(self, name: str) -> Iterator[tuple[Driver, Identifier, Found]]:
@@ -75,7 +77,9 @@ def read_person(connection: Driver, found: Found) -> Person:
     return person
 
 
-def read_person_at(connection: Driver, found: Found, at: datetime) -> Person:
+def read_person_at(
+    connection: Driver, found: Found, at: datetime, archived: Archived | None = None
+) -> Person:
     """Return the person with what had been said of them by ``at``.
 
     Registers hold the newest only, so what was said later hides what counted before; then the
@@ -85,16 +89,18 @@ def read_person_at(connection: Driver, found: Found, at: datetime) -> Person:
     times = [register.at for register in person.registers]
     times += [statement.at for statement in person.statements]
     if max(times, default=at) > at:
-        said = read_said(connection, found.profile_no)
+        said = read_said(connection, found.profile_no, archived)
         person.registers = list(list_registers(said))
         person.statements = list(list_statements(said))
     return person
 
 
-def create_router(database: Database, normalise: Normalise) -> APIRouter:
+def create_router(
+    database: Database, normalise: Normalise, archived: Archived | None = None
+) -> APIRouter:
     """Return the routes of one person. ``normalise`` is identity's, with its rules."""
     router = APIRouter(tags=["profiles"], dependencies=[Depends(after_profiles)])
-    people = People(database, normalise)
+    people = People(database, normalise, archived)
     _add_profile(router, people)
     _add_traits(router, people)
     _add_events(router, people)
@@ -112,7 +118,7 @@ def _add_profile(router: APIRouter, people: People) -> None:
         """Show a person, asked for by any identifier or by any profile id ever issued."""
         moment = now()
         with people.find(p) as (tx, asked, found):
-            person = read_person_at(tx, found, moment)
+            person = read_person_at(tx, found, moment, people.archived)
             sources = read_sources(tx)
             accounts = read_accounts(tx, found.profile_no, moment)
             first_touch, last_touch = read_touches(tx, found.profile_no)
@@ -163,9 +169,10 @@ def _add_traits(router: APIRouter, people: People) -> None:
         moment = _parse_moment("at", at) or now()
         with people.find(p) as (tx, _, found):
             if history:
-                registers = list_history(list_registers(read_said(tx, found.profile_no)), moment)
+                said = read_said(tx, found.profile_no, people.archived)
+                registers = list_history(list_registers(said), moment)
             else:
-                person = read_person_at(tx, found, moment)
+                person = read_person_at(tx, found, moment, people.archived)
                 registers = list(join_traits(person.registers, moment).values())
             sources = read_sources(tx)
         rows = documents.show_trait_rows(
@@ -200,6 +207,7 @@ def _add_events(router: APIRouter, people: People) -> None:
                 since=_parse_moment("from", since),
                 until=_parse_moment("to", until),
                 past=decode_cursor(cursor, tuple[datetime, int, str]) if cursor else None,
+                archived=people.archived,
             )
             sources = read_sources(tx)
         page = events[:limit]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from itertools import chain
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -37,6 +39,27 @@ class TimelineEvent:
         return self.at, self.source_number, self.message_id
 
 
+class Archived(Protocol):
+    """What an archive has of people, in rows like those of Postgres, each event once."""
+
+    def read_page(
+        self,
+        conn: Driver,
+        profile_no: int,
+        known: Sequence[tuple[Any, ...]],
+        *,
+        limit: int,
+        order: Order,
+        event: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        past: Key | None,
+    ) -> list[tuple[Any, ...]]: ...
+
+    def read_said(self, conn: Driver, profile_no: int) -> Iterator[tuple[Any, ...]]: ...
+
+
+# Message ids are in the order of their bytes, which is the same everywhere.
 # A node's index on (node, time) gives its newest events without sorting the others, so a page
 # costs its own length times the person's nodes.
 _PAGE = """
@@ -52,15 +75,15 @@ SELECT e.source_number, e.message_id, e.type, e.name, e.at, e.received_at, e.ori
                OR CASE WHEN e.type IN ('page', 'screen') THEN e.type
                        WHEN e.type = 'track' THEN e.name END = %(event)s::text)
           {past}
-        ORDER BY e.at {order}, e.source_number {order}, e.message_id {order}
+        ORDER BY e.at {order}, e.source_number {order}, e.message_id COLLATE "C" {order}
         LIMIT %(limit)s) e
  WHERE np.profile_no = %(person)s
- ORDER BY e.at {order}, e.source_number {order}, e.message_id {order}
+ ORDER BY e.at {order}, e.source_number {order}, e.message_id COLLATE "C" {order}
  LIMIT %(limit)s
 """
 _PAST = """
 AND e.at {edge} %(at)s::timestamptz
-AND (e.at, e.source_number, e.message_id)
+AND (e.at, e.source_number, e.message_id COLLATE "C")
     {side} (%(at)s::timestamptz, %(source)s::int, %(message)s::text)
 """
 _STATEMENTS = {
@@ -81,10 +104,12 @@ def read_timeline(
     since: datetime | None = None,
     until: datetime | None = None,
     past: Key | None = None,
+    archived: Archived | None = None,
 ) -> list[TimelineEvent]:
     """Return a person's events with ``since`` <= time < ``until``, from past the key ``past``.
 
-    ``event`` is a track name, or ``page`` or ``screen`` for those calls.
+    ``event`` is a track name, or ``page`` or ``screen`` for those calls. Days that Postgres no
+    longer holds come from ``archived``.
     """
     at, source, message = past or (None, None, None)
     rows = connection.execute(
@@ -99,7 +124,19 @@ def read_timeline(
             "source": source,
             "message": message,
         },
-    )
+    ).fetchall()
+    if archived is not None:
+        rows = archived.read_page(
+            connection,
+            profile_no,
+            rows,
+            limit=limit,
+            order=order,
+            event=event,
+            since=since,
+            until=until,
+            past=past,
+        )
     return [_read(row) for row in rows]
 
 
@@ -115,9 +152,11 @@ SELECT e.node_id, e.type, e.at, e.message_id, e.source_number,
 """
 
 
-def read_said(connection: Driver, profile_no: int) -> list[Said]:
+def read_said(connection: Driver, profile_no: int, archived: Archived | None = None) -> list[Said]:
     """Return a person's events that may have said something of them, in no order."""
-    rows = connection.execute(_SAID, {"person": profile_no})
+    rows: Iterable[tuple[Any, ...]] = connection.execute(_SAID, {"person": profile_no})
+    if archived is not None:
+        rows = chain(rows, archived.read_said(connection, profile_no))
     return [
         Said(
             node_id,
