@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cdp.access.read_audit import ReadAudit
 from cdp.access.token_directory import TokenDirectory
+from cdp.activation.destination_metrics import DestinationCollector
 from cdp.current_rules import CurrentRules
 from cdp.errors import SetupError
 from cdp.identity.identity_metrics import IdentityCollector
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from cdp.ingest.imports.runner import ImportRunner
     from cdp.ingest.live.tail import LiveTail
     from cdp.privacy.runner import PrivacyRunner
+    from cdp.profile_changes import ProfileChanges
     from cdp.segments.refresh import Refresher
 
 _log = get_logger(__name__)
@@ -93,6 +96,8 @@ class Services:
     live: LiveTail | None = None
     suggestions: SuggestionRunner | None = None
     privacy: PrivacyRunner | None = None
+    changes: ProfileChanges | None = None
+    reads: ReadAudit | None = None
     destinations: DestinationRunner | None = None
     _open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -112,7 +117,8 @@ class Services:
         if self.analytics is not None:
             self.analytics.follower.start()
             self._open.callback(self.analytics.close)
-        for runner in (self.imports, self.suggestions, self.privacy, self.destinations):
+        background = (self.imports, self.suggestions, self.privacy, self.destinations)
+        for runner in (*background, self.changes, self.reads):
             if runner is not None:
                 runner.start()
                 self._open.callback(runner.close)
@@ -159,6 +165,8 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         services.imports = open_imports(services)
         services.live = make_live(services)
         services.suggestions = make_suggestions(services)
+        services.changes = make_profile_changes(services)
+        services.reads = ReadAudit(database)
     if analytics is not None:
         from cdp.privacy_desk import open_privacy
 
@@ -166,6 +174,7 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
             settings, database, log.name, analytics.engine, analytics.refresher
         )
         services.destinations = make_destinations(services, analytics)
+        services.metrics.registry.register(DestinationCollector(database))
     services.metrics.registry.register(PlanCollector(services.plan))
     if "api" in roles:
         services.metrics.registry.register(IdentityCollector(database))
@@ -278,6 +287,15 @@ def make_destinations(services: Services, analytics: Analytics) -> DestinationRu
         ),
         retention=timedelta(days=settings.delivery_days),
     )
+
+
+def make_profile_changes(services: Services) -> ProfileChanges:
+    """Make what tells of changes of profiles; nothing runs yet."""
+    from cdp.profile_changes import ProfileChanges, ProfileChangesTopic
+
+    settings, database = services.settings, services.database
+    has_topic = settings.kafka_bootstrap_servers and settings.profile_changes_topic
+    return ProfileChanges(database, ProfileChangesTopic(settings, database) if has_topic else None)
 
 
 def make_live(services: Services) -> LiveTail:

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from cdp.access import tokens_store
 from cdp.access.guard import Guard, read_requirements
 from cdp.access.token_directory import TokenDirectory
+from cdp.activation.destinations_store import list_users
 from cdp.analytics.engine import Engine
 from cdp.errors import NotFound
 from cdp.model import Identifier
@@ -21,7 +22,7 @@ from cdp.receipts import Progress
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import install_error_answers
 from cdp.segments import members_routes, routes, tags_routes
-from cdp.segments.refresh import Refresher
+from cdp.segments.refresh import Refresher, UserName
 from cdp.segments.service import FoundPerson, Segments
 from cdp.storage.database import Database, driver
 from tests.support.people import People
@@ -68,7 +69,15 @@ def make_token(database: Database, *scopes: str) -> dict[str, str]:
 def serve_segments(database: Database, folder: Path) -> Iterator[Served]:
     """Serve the routes over an empty database and a new file."""
     engine = Engine(folder / "analytics.duckdb")
-    refresher = Refresher(database, engine, timezone="UTC", time_seconds=15)
+    refresher = Refresher(
+        database,
+        engine,
+        timezone="UTC",
+        time_seconds=15,
+        find_more_users=lambda tx, name: [
+            UserName("destination", one) for one in list_users(tx, name.kind, name.key)
+        ],
+    )
 
     def find_person(name: str) -> FoundPerson:
         kind, _, value = name.partition(":")

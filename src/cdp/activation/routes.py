@@ -32,7 +32,7 @@ from cdp.storage.database import Database, Driver, driver
 
 May = Annotated[Caller, Depends(require("destinations:write"))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\0]*$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Keys = Annotated[list[str], Field(max_length=100)]
 Fields = Annotated[list[str], Field(max_length=50)]
 

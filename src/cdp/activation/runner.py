@@ -74,6 +74,11 @@ class DestinationRunner(WakingThread):
                 _log.error("destinations_failed", exc_info=error)
                 self.stopping.wait(_AWAY_SECONDS)
 
+    @property
+    def is_delivering(self) -> bool:
+        """Whether any delivery is under way."""
+        return bool(self._under_way)
+
     def close(self) -> None:
         """Stop; a delivery under way comes to its end or is sent again by the next process."""
         super().close()

@@ -15,6 +15,7 @@ from cdp.cli import (
     account_commands,
     archive_commands,
     demo_commands,
+    destination_commands,
     identity_commands,
     import_commands,
     plan_commands,
@@ -78,6 +79,7 @@ app.add_typer(privacy_commands.app, name="privacy")
 app.add_typer(archive_commands.app, name="archive")
 app.add_typer(segment_commands.app, name="segment")
 app.add_typer(tag_commands.app, name="tag")
+app.add_typer(destination_commands.app, name="destination")
 app.add_typer(rebuild_commands.app, name="rebuild")
 
 
