@@ -18,32 +18,45 @@ _KINDS = """
          WHEN e.name = 'Product Reviewed' THEN 'review'
          ELSE 'answer' END
 """
-_IDS = """
-    CASE WHEN e.name LIKE 'Ticket %' THEN e.properties ->> 'ticket_id'
-         WHEN e.name LIKE 'Call %' THEN e.properties ->> 'call_id'
-         WHEN e.name LIKE 'Live Chat %' THEN e.properties ->> 'conversation_id'
-         WHEN e.name LIKE 'Complaint %' THEN e.properties ->> 'complaint_id'
-         WHEN e.name = 'Product Reviewed' THEN e.properties ->> 'review_id'
-         ELSE e.properties ->> 'response_id' END
+
+
+def _text(name: str) -> str:
+    """What is neither text nor a number says nothing."""
+    return f"""CASE WHEN json_typeof(e.properties -> '{name}') IN ('string', 'number')
+                    THEN nullif(btrim(e.properties ->> '{name}'), '') END"""
+
+
+def _score(name: str) -> str:
+    return f"""CASE WHEN {_text(name)} ~ '^(10|[0-9])([.]0+)?$'
+                    THEN ({_text(name)})::numeric::smallint END"""
+
+
+_IDS = f"""
+    CASE WHEN e.name LIKE 'Ticket %' THEN {_text("ticket_id")}
+         WHEN e.name LIKE 'Call %' OR e.name LIKE 'Live Chat %'
+         THEN coalesce({_text("call_id")}, {_text("conversation_id")})
+         WHEN e.name LIKE 'Complaint %' THEN {_text("complaint_id")}
+         WHEN e.name = 'Product Reviewed' THEN {_text("review_id")}
+         ELSE {_text("response_id")} END
 """
-_IS_OPEN = """
+_IS_OPEN = f"""
     CASE WHEN e.name NOT LIKE 'Ticket %' AND e.name NOT LIKE 'Complaint %' THEN NULL
-         WHEN coalesce(btrim(e.properties ->> 'status'), '') <> ''
-         THEN lower(btrim(e.properties ->> 'status')) NOT IN (
+         WHEN {_text("status")} IS NOT NULL
+         THEN lower({_text("status")}) NOT IN (
               'closed', 'solved', 'resolved', 'done', 'completed', 'cancelled', 'canceled',
               'deleted', 'spam', 'merged', '已关闭', '关闭', '已解决', '解决', '已完成', '完成',
               '已取消', '取消')
+         WHEN coalesce({_text("closed_at")}, {_text("resolved_at")}) IS NOT NULL THEN false
          WHEN e.name LIKE '% Updated' THEN NULL
          ELSE e.name NOT LIKE '% Closed' AND e.name NOT LIKE '% Solved'
               AND e.name NOT LIKE '% Resolved' END
 """
-_NPS = """
-    CASE WHEN (e.name IN ('NPS Answered', 'NPS Submitted')
-               OR (e.name IN ('Survey Responded', 'Survey Answered')
-                   AND lower(e.properties ->> 'survey_type') = 'nps'))
-          AND json_typeof(e.properties -> 'score') = 'number'
-          AND (e.properties ->> 'score') ~ '^(10|[0-9])(\\.0+)?$'
-         THEN (e.properties ->> 'score')::numeric::smallint END
+_NPS = f"""
+    CASE WHEN e.name LIKE 'Ticket %' THEN {_score("nps")}
+         WHEN e.name IN ('NPS Answered', 'NPS Submitted')
+           OR (e.name IN ('Survey Responded', 'Survey Answered')
+               AND lower({_text("survey_type")}) = 'nps')
+         THEN {_score("score")} END
 """
 _NAMES = """
     'Ticket Created', 'Ticket Opened', 'Ticket Updated', 'Ticket Reopened', 'Ticket Solved',
@@ -88,7 +101,7 @@ def upgrade() -> None:
         f"""INSERT INTO service_events (node_id, at, source_number, message_id, name, kind,
                                         record_id, is_open, nps, properties)
             SELECT e.node_id, e.at, e.source_number, e.message_id, e.name, {_KINDS},
-                   coalesce(nullif(btrim({_IDS}), ''), e.message_id), {_IS_OPEN}, {_NPS},
+                   coalesce(left({_IDS}, 200), e.message_id), {_IS_OPEN}, {_NPS},
                    e.properties
               FROM events e
              WHERE e.type = 'track' AND e.node_id IS NOT NULL AND e.name IN ({_NAMES})

@@ -120,6 +120,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.profiles.profile_names import parse_profile_name, restore_slashes
     from cdp.segments import members_routes, tags_routes
     from cdp.segments import routes as segment_routes
+    from cdp.service import routes as service_routes
 
     database, settings, log = services.database, services.settings, services.log
     normalise = services.rules.normalise
@@ -161,6 +162,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     find_person = profile_routes.People(database, normalise).find_number
     yield order_routes.create_router(database, find_person, restore_slashes, settings.currency)
     yield rates_routes.create_router(database)
+    yield service_routes.create_router(find_person)
     yield analytics_routes.create_router(analytics.engine, settings)
     yield rebuild_routes.create_router(database, analytics.place)
     segments = _make_segments(services, analytics)

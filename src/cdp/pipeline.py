@@ -25,8 +25,10 @@ from cdp.order_reports import list_reports
 from cdp.orders.orders_store import write_reports
 from cdp.privacy.again_store import ask_again
 from cdp.profiles import profile_write_store as people
+from cdp.profiles.consent_history_store import keep_changes
 from cdp.profiles.default_consent_store import write_default_consents
 from cdp.screen import list_deleted, list_named, refuse, sift
+from cdp.service.service_store import write_service as keep_service
 from cdp.storage import outcomes_store as outcomes
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
@@ -130,6 +132,11 @@ def write_orders(tx: Driver, work: Work) -> None:
     work.changes.orders |= write_reports(tx, reports, work.currency)
 
 
+def write_service(tx: Driver, work: Work) -> None:
+    """Keep what was said of tickets, calls, answers, complaints and reviews."""
+    keep_service(tx, work.placed)
+
+
 def write_accounts(tx: Driver, work: Work) -> None:
     """Keep what was said of companies and households, and who belongs to them."""
     changed = keep_accounts(tx, list_statements(work.placed, work.placed_accounts))
@@ -181,6 +188,7 @@ STEPS: tuple[Step, ...] = (
     write_consents,
     write_events,
     write_orders,
+    write_service,
     write_accounts,
     queue_privacy,
     account,

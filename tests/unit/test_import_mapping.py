@@ -277,7 +277,7 @@ def test_a_service_desk_export_becomes_events_of_known_people() -> None:
 
     made = map_row({"preset": "service-tickets"}, "events", row)
 
-    assert (made["type"], made["event"]) == ("track", "Ticket Opened")
+    assert (made["type"], made["event"]) == ("track", "Ticket Created")
     assert made["context"]["traits"] == {"phone": "13800138000"}
     assert made["properties"] == {
         "ticket_id": "T1", "satisfaction": 5, "category": "物流", "别的": "x",

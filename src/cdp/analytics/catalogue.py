@@ -10,6 +10,7 @@ import duckdb
 from cdp.analytics import masks
 from cdp.analytics.event_views import Seen, plan_views, write_view
 from cdp.analytics.quote import quote_name
+from cdp.analytics.ticket_views import tickets_view
 
 Duck = duckdb.DuckDBPyConnection
 
@@ -123,6 +124,7 @@ _PLAIN = {
     "orders": _ORDERS.format(**_ORDER_TEXTS),
     "order_lines": _ORDER_LINES.format(**_LINE_TEXTS),
     "rates": _RATES,
+    "tickets": tickets_view(is_masked=False),
     "accounts": _ACCOUNTS.format(text=_ACCOUNT_TYPE, trait="f.value"),
     "account_members": _ACCOUNT_MEMBERS.format(role="b.role"),
     "tags": _TAGS.format(value="t.value"),
@@ -144,6 +146,7 @@ _MASKED = _PLAIN | {
         text=masks.mask_emails(_ACCOUNT_TYPE), trait=masks.mask_value("f.name", "f.value")
     ),
     "account_members": _ACCOUNT_MEMBERS.format(role=masks.mask_emails("b.role")),
+    "tickets": tickets_view(is_masked=True),
     "tags": _TAGS.format(value=masks.mask_value("t.key", "t.value")),
 }
 FIXED_TABLES = tuple(_PLAIN)

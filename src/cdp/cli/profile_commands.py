@@ -109,6 +109,22 @@ def figures(
         print_rows(bought, columns, as_json=False)
 
 
+@app.command("service")
+def service(person: Person, after: After = None, as_json: JsonFlag = False) -> None:
+    """Show their tickets with status and age, calls, answers, complaints and reviews."""
+    answer = _ask(person, "/service", after=after)
+    if as_json:
+        print_record(answer, as_json=True)
+        return
+    lists = {name: answer.pop(name) for name in list(answer) if isinstance(answer[name], list)}
+    print_record(answer, as_json=False)
+    for name, rows in lists.items():
+        if rows:
+            print(f"\n{name}")
+            shown = [{key: row[key] for key in row if key not in _UNSHOWN} for row in rows]
+            print_rows([_name_age(row) for row in shown], as_json=False)
+
+
 @app.command("traits")
 def traits(
     person: Person,
@@ -136,6 +152,15 @@ def lookup(
     with open_client() as client:
         answer = client.call("POST", "/v1/profiles/lookup", body={"identifiers": wanted})
     print_rows(answer["data"], as_json=as_json)
+
+
+_UNSHOWN = ("is_open", "events", "started_at", "ended_at", "updated_at", "event")
+
+
+def _name_age(row: dict[str, Any]) -> dict[str, Any]:
+    """Write an age in days, where there is one."""
+    age = row.pop("age_seconds", None)
+    return row if age is None else {**row, "age": f"{age / 86_400:.1f} d"}
 
 
 def _as_decimal(money: Any) -> str:

@@ -17,8 +17,13 @@ from cdp.storage.batches import BatchChanges
 from cdp.storage.database import Driver
 
 STORES = (
-    "events", "traits", "consents", "account_members", "manual_tag_values", "orders",
-    "order_reports", "links", "refusals", "profile_changes", "identifiers", "profiles",
+    "events", "traits", "consents", "consent_statements", "account_members", "manual_tag_values",
+    "service_events", "orders", "order_reports", "links", "refusals", "profile_changes",
+    "identifiers", "profiles",
+)  # fmt: skip
+_SAID = (
+    "traits", "consents", "consent_statements", "account_members", "manual_tag_values",
+    "service_events",
 )  # fmt: skip
 MOST_MESSAGES = 20_000
 """Messages of theirs that are looked for by name in the log."""

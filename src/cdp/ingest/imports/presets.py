@@ -201,7 +201,7 @@ PRESETS: dict[str, Kind] = {
 """The presets, and the kind that each is for when nobody says another."""
 
 CONSTANTS: Mapping[tuple[str, Kind], Mapping[str, str]] = {
-    ("service-tickets", "events"): {"type": "track", "event": "Ticket Opened"},
+    ("service-tickets", "events"): {"type": "track", "event": "Ticket Created"},
 }
 _PUNCTUATION = re.compile(r"[\W_]+")
 

@@ -1,0 +1,1 @@
+"""Service: tickets, calls, answers, complaints and reviews, as events tell of them."""
