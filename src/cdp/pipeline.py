@@ -114,7 +114,8 @@ def write_traits(tx: Driver, work: Work) -> None:
 
 
 def write_consents(tx: Driver, work: Work) -> None:
-    """Keep what they agreed to."""
+    """Keep what they agreed to, and every change of mind."""
+    keep_changes(tx, work.placed)
     work.changes.trait_nodes |= people.write_consents(tx, work.placed)
     seen = [(event.source, node) for event, node in work.placed]
     seen += [(order.source, node) for order, node in work.placed_orders]

@@ -124,7 +124,8 @@ def may_be_reached(
 _NEWEST = {
     "duckdb": 'arg_max({value}, ("at", message_id, source_number, NOT granted))',
     "postgres": (
-        '(array_agg({value} ORDER BY "at" DESC, message_id DESC, source_number DESC, granted))[1]'
+        '(array_agg({value} ORDER BY "at" DESC, message_id COLLATE "C" DESC, source_number DESC,'
+        " granted))[1]"
     ),
 }
 _QUERY = """

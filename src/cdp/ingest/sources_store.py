@@ -64,6 +64,13 @@ class SourceRow:
     keys: tuple[KeyRow, ...]
 
 
+_API_SOURCE = """
+SELECT source_id FROM sources WHERE name = 'api' AND type = 'server' AND disabled_at IS NULL
+ ORDER BY created_at, source_id LIMIT 1
+"""
+_API_SOURCE_LOCK = 7263581
+
+
 def create_source(
     connection: Driver, name: str, type: SourceType, settings: Mapping[str, Any]
 ) -> tuple[Source, str]:
@@ -79,6 +86,15 @@ def create_source(
     assert row is not None
     _, write_key = add_key(connection, source_id)
     return Source(source_id, row[0], name, type, dict(settings)), write_key
+
+
+def ensure_api_source(connection: Driver) -> str:
+    """Return the id of the source of what is stated through the API; makes it the first time."""
+    found = connection.execute(_API_SOURCE).fetchone()
+    if found is None:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_API_SOURCE_LOCK,))
+        found = connection.execute(_API_SOURCE).fetchone()
+    return found[0] if found else create_source(connection, "api", "server", {})[0].source_id
 
 
 def list_sources(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cdp.privacy.erase_identity_store import (
@@ -39,6 +39,8 @@ class Erased:
     """Parts of the timeline that held some of it."""
     messages: list[str] = field(default_factory=list)
     """Ids of their messages."""
+    events_of: Counter[int] = field(default_factory=Counter)
+    """Rows of the timeline by node."""
     neighbours: list[int] = field(default_factory=list)
     """Nodes of others that were seen with theirs: who is who among them is to be settled anew."""
     changed_orders: list[int] = field(default_factory=list)
@@ -58,7 +60,7 @@ def erase_people(conn: Driver, people: Sequence[Person], changes: BatchChanges) 
     _erase_facts(conn, nodes, slices, erased)
     _erase_orders(conn, nodes, slices, changes, erased)
     _erase_identity(conn, people, nodes, erased)
-    _count_again(conn, slices)
+    count_off(conn, {one.node_id: erased.events_of[one.node_id] for one in slices})
     return erased
 
 
@@ -87,13 +89,14 @@ def _erase_facts(
         f"""DELETE FROM events t
              WHERE node_id = ANY(%(any)s::bigint[])
                AND ({_THEIRS} OR {_IN_SLICE.format(at="at")})
-            RETURNING message_id, tableoid::regclass::text""",
+            RETURNING message_id, tableoid::regclass::text, node_id""",
         {**parameters, "any": any_node},
     ).fetchall()
     erased.counts["events"] += len(told)
     erased.messages += [row[0] for row in told[:MOST_MESSAGES]]
     erased.partitions = sorted({row[1] for row in told})
-    for table in ("traits", "consents", "account_members", "manual_tag_values"):
+    erased.events_of.update(row[2] for row in told)
+    for table in _SAID:
         done = conn.execute(
             f"""DELETE FROM {table} t
                  WHERE node_id = ANY(%(any)s::bigint[])
@@ -158,10 +161,11 @@ def _erase_identity(
     erased.neighbours = list_existing(conn, links.around | links.shadows | devices)
 
 
-def _count_again(conn: Driver, slices: Sequence[Slice]) -> None:
-    """Let the counters of shared devices say what is left on them."""
+def count_off(conn: Driver, events_of: Mapping[int, int]) -> None:
+    """Let the counters of shared devices say what is left on them, in Postgres or archived."""
     conn.execute(
-        """UPDATE nodes n SET events = (SELECT count(*) FROM events e WHERE e.node_id = n.node_id)
-            WHERE n.node_id = ANY(%s)""",
-        (sorted({one.node_id for one in slices}),),
+        """UPDATE nodes n SET events = greatest(0, n.events - g.events)
+             FROM unnest(%s::bigint[], %s::bigint[]) AS g (node_id, events)
+            WHERE n.node_id = g.node_id""",
+        (list(events_of), list(events_of.values())),
     )

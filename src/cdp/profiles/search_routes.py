@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -17,10 +17,12 @@ from cdp.access.scopes import PII_READ, Caller
 from cdp.errors import Forbidden
 from cdp.model import Identifier
 from cdp.profiles import profile_document as documents
+from cdp.profiles.consent_store import find_reachable
 from cdp.profiles.profile_names import Normalise, read_identifier
-from cdp.profiles.profile_store import Person, find_people, read_people, read_sources
+from cdp.profiles.profile_store import Found, Person, find_people, read_people, read_sources
 from cdp.profiles.search_store import search_people
 from cdp.profiles.traits import join_traits
+from cdp.reach import name_statement
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import now
 from cdp.runtime.cursors import decode_cursor, encode_cursor
@@ -49,6 +51,10 @@ class Lookup(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     identifiers: list[AskedIdentifier] = Field(max_length=MOST_LOOKED_UP)
+    consent: str | None = Field(
+        None, min_length=1, max_length=200, description="Say who may be reached for this purpose."
+    )
+    channel: Literal["email", "sms", "wechat", "push", "phone"] | None = None
 
 
 def create_router(database: Database, normalise: Normalise) -> APIRouter:
@@ -84,13 +90,16 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
         asked = [read_identifier(a.type, a.value, normalise) for a in body.identifiers]
         known = [identifier for identifier in asked if identifier is not None]
         with database.snapshot() as connection:
-            found = dict(zip(known, find_people(driver(connection), known), strict=True))
+            tx = driver(connection)
+            found = dict(zip(known, find_people(tx, known), strict=True))
+            reachable = _find_reachable(tx, found.values(), body)
         return {
             "data": [
                 {
                     "type": written.type,
                     "value": written.value,
                     "profile_id": _name_profile(found, identifier),
+                    **_say_reachable(reachable, identifier and found.get(identifier)),
                 }
                 for written, identifier in zip(body.identifiers, asked, strict=True)
             ],
@@ -98,6 +107,22 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
         }
 
     return router
+
+
+def _find_reachable(
+    tx: Driver, found: Iterable[Found | None], body: Lookup
+) -> frozenset[int] | None:
+    """Return who may be reached as was asked; ``None`` when it was not."""
+    if body.consent is None:
+        return None
+    numbers = {one.profile_no for one in found if one is not None}
+    return find_reachable(tx, numbers, name_statement(body.consent, body.channel), now())
+
+
+def _say_reachable(reachable: frozenset[int] | None, found: Found | None) -> dict[str, Any]:
+    if reachable is None:
+        return {}
+    return {"may_be_reached": found is not None and found.profile_no in reachable}
 
 
 def _name_profile(found: Mapping[Identifier, Any], identifier: Identifier | None) -> str | None:

@@ -598,12 +598,15 @@ profile_changes = Table(
     _now("at"),
     Index(None, "profile_id"),
     Index(None, "batch_id"),
+    # Who was merged into another keeps that in the history once they are parted again.
+    Index("ix_profile_changes_from", text("(details ->> 'from')")),
 )
 
 # ── What is known of people, per node ───────────────────────────────────────────────────────────
 
 # Last-writer registers by (event time, message id). JSON null is a removal with its time.
-# One for each span of ``node_profiles`` in which something was said, by the span's beginning.
+# One for each span of ``node_profiles`` in which something was said, by the span's beginning, for
+# each source, and for each part of a trait; see ``cdp.trait_parts``.
 traits = Table(
     "traits",
     metadata,
@@ -616,8 +619,29 @@ traits = Table(
     Column(
         "since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")
     ),
-    PrimaryKeyConstraint("node_id", "name", "since"),
+    Column("part", Text, nullable=False, server_default=text("''")),
+    PrimaryKeyConstraint("node_id", "name", "part", "source_number", "since"),
     postgresql_with={"fillfactor": "80"},
+)
+
+# Which traits were ever said of anybody, and what is settled about them.
+trait_names = Table(
+    "trait_names",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # Bits: 1 text, 2 number, 4 boolean, 8 list, 16 object.
+    Column("types", Integer, nullable=False),
+    _time("first_seen"),
+    _time("last_seen"),
+)
+
+# Whether values under a name are personal, where that differs from what the name says.
+trait_settings = Table(
+    "trait_settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("personal", Boolean, nullable=False),
+    _now("updated_at"),
 )
 
 consents = Table(
@@ -633,6 +657,22 @@ consents = Table(
         "since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")
     ),
     PrimaryKeyConstraint("node_id", "purpose", "since"),
+)
+
+# What people stated about a purpose, or a channel of it (``marketing.email``), over time: each
+# change of mind, and all that came with evidence. Repetitions are in the timeline only.
+consent_statements = Table(
+    "consent_statements",
+    metadata,
+    Column("node_id", BigInteger, nullable=False),
+    Column("purpose", Text, nullable=False),
+    _time("at"),
+    Column("message_id", Text, nullable=False),
+    Column("source_number", Integer, nullable=False),
+    Column("granted", Boolean, nullable=False),
+    # {"source", "evidence"} as they were given; null when the message is all there is.
+    Column("evidence", JSON),
+    PrimaryKeyConstraint("node_id", "purpose", "at", "message_id", "source_number"),
 )
 
 # ── Orders ──────────────────────────────────────────────────────────────────────────────────────
