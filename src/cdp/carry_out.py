@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from cdp.archive.erase_archived import Gone, Note
 from cdp.erase_people import erase
 from cdp.identity.rules_store import hold_rules
 from cdp.model import Identifier
@@ -28,7 +29,7 @@ from cdp.privacy.copies_store import remove_copies
 from cdp.privacy.import_files import remove_ended
 from cdp.privacy.jobs_store import Job
 from cdp.privacy.log_copies import blank_log
-from cdp.privacy.people_store import find_person, list_names
+from cdp.privacy.people_store import Slice, find_person, list_names
 from cdp.privacy.scrub_store import Busy
 from cdp.privacy.traces_store import drop_traces, keep_traces, read_traces
 from cdp.runtime.clock import format_time
@@ -47,6 +48,8 @@ _FOLLOW_SECONDS = 2.0
 _TRY_AGAIN_AFTER = timedelta(seconds=10)
 _TABLE_OF = {"identifiers": "nodes"}
 
+EraseArchived = Callable[[Sequence[int], Sequence[Slice], Note], bool]
+
 
 class Analytics(Protocol):
     """What follows Postgres into DuckDB."""
@@ -58,6 +61,11 @@ class Analytics(Protocol):
     def forget(self, seq: int) -> bool:
         """Let nothing that was erased up to ``seq`` be in the file; return whether it is so."""
         ...
+
+
+def nothing_archived(nodes: Sequence[int], slices: Sequence[Slice], note: Note) -> bool:
+    """There is no archive."""
+    return True
 
 
 @dataclass(slots=True)
@@ -74,6 +82,8 @@ class Desk:
     """Writes a job's archive; returns what it holds."""
     scrub_disk: Callable[[Iterable[str]], dict[str, Any]]
     """Writes tables of Postgres anew; returns what to say of it. Raises ``Busy``."""
+    erase_archived: EraseArchived = nothing_archived
+    """Removes people from the archive; returns whether it could."""
     now: Callable[[], datetime] = clock_now
     _failed_at: dict[str, datetime] = field(default_factory=dict)
 
@@ -139,7 +149,15 @@ class Desk:
                 currency=self.settings.currency,
                 now=moment,
             )
-            keep_traces(tx, job.job_id, outcome.names, outcome.erased.messages, outcome.profile_ids)
+            keep_traces(
+                tx,
+                job.job_id,
+                outcome.names,
+                outcome.erased.messages,
+                outcome.profile_ids,
+                outcome.nodes,
+                outcome.slices,
+            )
             jobs.add_to_receipt(tx, job.job_id, outcome.erased.counts, format_time(moment))
             jobs.add_parts(tx, job.job_id, outcome.erased.partitions)
             jobs.mark_requests(tx, [request for request, _ in asked], "erased")
@@ -184,6 +202,8 @@ class Desk:
             return False
         with self.database.transaction() as connection:
             again.begin(driver(connection), ids)
+        if not self._erase_archived(ids):
+            return False
         with self.database.transaction() as connection:
             kept = read_traces(driver(connection), ids)
         is_again = all(job.step == AGAIN for job in found)
@@ -215,6 +235,24 @@ class Desk:
             if running:
                 jobs.say_waiting(tx, ids, "an import that still runs; then copies are looked for")
         return True
+
+    def _erase_archived(self, ids: Sequence[str]) -> bool:
+        """Remove from the archive what its files hold of these people; return whether it is."""
+        with self.database.transaction() as connection:
+            kept = read_traces(driver(connection), ids)
+
+        def note(tx: Driver, gone: Gone) -> None:
+            moment = format_time(self.now())
+            for job_id in ids:
+                jobs.add_to_receipt(tx, job_id, {"archive": gone.rows}, moment)
+                jobs.follow(tx, job_id, gone.seq)
+            keep_traces(tx, ids[0], (), gone.messages, ())
+
+        if self.erase_archived(kept.nodes, kept.slices, note):
+            return True
+        with self.database.transaction() as connection:
+            jobs.say_waiting(driver(connection), ids, "the archive, at which somebody else is")
+        return False
 
     def _wait_for_followers(self, ids: Sequence[str], seq: int) -> bool:
         if self.analytics.has_followed(seq, _FOLLOW_SECONDS):

@@ -18,7 +18,7 @@ from cdp.model import Identifier
 from cdp.orders.orders_store import fold_again
 from cdp.privacy.erase_identity_store import hide_shadows
 from cdp.privacy.erase_store import Erased, erase_people
-from cdp.privacy.people_store import Person, find_person, list_names, merge_people
+from cdp.privacy.people_store import Person, Slice, find_person, list_names, merge_people
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Driver
 from cdp.storage.tombstones_store import bury, ensure_privacy_salt, hash_identifier
@@ -36,6 +36,10 @@ class Outcome(NamedTuple):
     profile_ids: list[str]
     seq: int | None
     """The batch by which followers learn of it; ``None``: nobody was there."""
+    nodes: Sequence[int] = ()
+    """Nodes that were theirs alone."""
+    slices: Sequence[Slice] = ()
+    """What was theirs of shared devices."""
 
 
 def erase(
@@ -66,7 +70,9 @@ def erase(
         (_ERASED_UNTIL, seq),
     )
     profile_ids = [one for who in people for one in (who.profile_id, *who.profile_ids)]
-    return Outcome(erased, names, profile_ids, seq)
+    nodes = [node_id for who in people for node_id in who.nodes]
+    slices = [one for who in people for one in who.slices]
+    return Outcome(erased, names, profile_ids, seq, nodes, slices)
 
 
 def read_erased_until(conn: Driver) -> int | None:

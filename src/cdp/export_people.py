@@ -24,7 +24,7 @@ from cdp.profiles import profile_document as documents
 from cdp.profiles.accounts_read_store import read_accounts
 from cdp.profiles.profile_store import read_people, read_segments, read_sources, read_tags
 from cdp.profiles.said import list_registers
-from cdp.profiles.timeline_store import read_said, read_timeline
+from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.touches_store import read_touches
 from cdp.profiles.traits import list_history
 from cdp.runtime.clock import format_time
@@ -32,6 +32,8 @@ from cdp.storage.database import Database, Driver, driver
 from cdp.storage.tombstones_store import ensure_privacy_salt, hash_identifier
 
 _PAGE = 1000
+_EVENTS_PAGE = 10_000
+"""More at a time: of an archived day each page reads what lies around it."""
 
 Row = Mapping[str, Any]
 
@@ -42,6 +44,7 @@ def export_people(
     job_id: str,
     asked: Sequence[Identifier],
     now: datetime,
+    archived: Archived | None = None,
 ) -> dict[str, Any]:
     """Write the archive of a job; return what it holds: people, files, hashes of who is in it."""
     with database.transaction() as connection:
@@ -52,7 +55,8 @@ def export_people(
         found = [(one, find_person(tx, one)) for one in asked]
         people = merge_people(person for _, person in found if person is not None)
         for number, person in enumerate(people, 1):
-            _Export(archive, tx, person, f"{number}-{person.profile_id}", now).write()
+            folder = f"{number}-{person.profile_id}"
+            _Export(archive, tx, person, folder, now, archived).write()
         names = [name for one, person in found for name in list_names(one, person)]
         summary = {
             "made_at": format_time(now),
@@ -71,7 +75,13 @@ class _Export:
     """One person's folder."""
 
     def __init__(
-        self, archive: ZipFile, tx: Driver, person: Person, folder: str, now: datetime
+        self,
+        archive: ZipFile,
+        tx: Driver,
+        person: Person,
+        folder: str,
+        now: datetime,
+        archived: Archived | None,
     ) -> None:
         self._archive = archive
         self._tx = tx
@@ -79,6 +89,7 @@ class _Export:
         self._ids = [person.profile_id, *person.profile_ids]
         self._folder = folder
         self._now = now
+        self._archived = archived
         self._sources = read_sources(tx)
 
     def write(self) -> None:
@@ -92,7 +103,7 @@ class _Export:
             person.registers, self._sources, with_provenance=True, is_masked=False
         )
         self._put("traits", registers)
-        said = list_history(list_registers(read_said(self._tx, self._no)), self._now)
+        said = list_history(list_registers(read_said(self._tx, self._no, self._archived)), self._now)
         self._put(
             "trait_history",
             documents.show_trait_rows(said, self._sources, with_provenance=True, is_masked=False),
@@ -167,10 +178,17 @@ class _Export:
     def _list_events(self) -> Iterator[Row]:
         past = None
         while True:
-            page = read_timeline(self._tx, self._no, limit=_PAGE, order="asc", past=past)
+            page = read_timeline(
+                self._tx,
+                self._no,
+                limit=_EVENTS_PAGE,
+                order="asc",
+                past=past,
+                archived=self._archived,
+            )
             for event in page:
                 yield documents.show_event(event, self._sources, is_masked=False)
-            if len(page) < _PAGE:
+            if len(page) < _EVENTS_PAGE:
                 return
             past = page[-1].key
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cdp.analytics.engine import Engine
 from cdp.analytics.forget import Forgetting
-from cdp.carry_out import Desk
+from cdp.archive.archive_folder import ArchiveFolder, open_folder
+from cdp.archive.archived_events import ArchivedEvents
+from cdp.archive.erase_archived import Note, erase_archived
+from cdp.carry_out import Desk, nothing_archived
 from cdp.erase_people import read_erased_until
 from cdp.export_people import export_people
 from cdp.ingest.imports.uploads_folder import Uploads
 from cdp.privacy.archives_folder import Archives
+from cdp.privacy.people_store import Slice
 from cdp.privacy.runner import PrivacyRunner
 from cdp.privacy.scrub_store import scrub_disk
 from cdp.runtime.clock import now
@@ -36,12 +42,24 @@ class Followers:
         return self.has_followed(seq, 0) and self.forgetting.forget(seq)
 
 
+def _erase_archived(
+    database: Database,
+    folder: ArchiveFolder,
+    nodes: Sequence[int],
+    slices: Sequence[Slice],
+    note: Note,
+) -> bool:
+    return erase_archived(database, folder, nodes, slices, note, now())
+
+
 def open_privacy(
     settings: Settings, database: Database, log_name: str, engine: Engine, refresher: Refresher
 ) -> PrivacyRunner:
     """Make what carries out privacy; nothing runs yet."""
     followers = Followers(engine, refresher, Forgetting(engine))
     archives = Archives(settings.data_dir)
+    folder = open_folder(settings)
+    archived = ArchivedEvents(folder) if folder else None
     desk = Desk(
         database,
         settings,
@@ -49,8 +67,9 @@ def open_privacy(
         followers,
         archives,
         Uploads(settings.data_dir, max_bytes=settings.max_import_bytes).remove,
-        lambda job_id, asked: export_people(database, archives, job_id, asked, now()),
+        lambda job_id, asked: export_people(database, archives, job_id, asked, now(), archived),
         lambda touched: scrub_disk(database, settings.data_dir, touched, now),
+        nothing_archived if folder is None else partial(_erase_archived, database, folder),
     )
 
     def look() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cdp.archive.archive_folder import ArchiveFolder
+from cdp.archive.archived_events import ArchivedEvents
 from cdp.archive.archiver import Archiver, Ran
+from cdp.archive.erase_archived import Note, erase_archived
+from cdp.privacy.people_store import Slice
 from cdp.storage.database import Database
 from tests.support.privacy_desk import PrivacyWorld
 from tests.support.wire import append_events
@@ -26,7 +29,16 @@ class ArchiveWorld(PrivacyWorld):
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.folder_of_archive = ArchiveFolder(folder / "archive")
+        self.archived = ArchivedEvents(self.folder_of_archive)
         super().__init__(database, folder)
+
+    def erase_archived(  # type: ignore[override]
+        self, nodes: Sequence[int], slices: Sequence[Slice], note: Note
+    ) -> bool:
+        """Remove people from the archive."""
+        return erase_archived(
+            self.database, self.folder_of_archive, nodes, slices, note, datetime.now(UTC)
+        )
 
     def receive(self, events: Iterable[dict[str, Any]], *, days: float) -> None:
         """Have ``events`` received some days ago, and worked off."""

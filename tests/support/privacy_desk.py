@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cdp.carry_out import Desk
+from cdp.carry_out import Desk, EraseArchived, nothing_archived
 from cdp.export_people import export_people
 from cdp.identity.identifiers import identify as identify_claims
 from cdp.identity.identity_store import IdentityStore, ensure_salt
@@ -23,6 +23,7 @@ from cdp.privacy.again_store import ACTOR
 from cdp.privacy.archives_folder import Archives
 from cdp.privacy.scrub_store import scrub_disk
 from cdp.profiles.profile_store import Person, find_people, read_people
+from cdp.profiles.timeline_store import Archived
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
 from cdp.worker import Worker
@@ -59,6 +60,9 @@ class PrivacyWorld:
         self.worker = self.make_worker("one")
         self._requests = 0
 
+    archived: Archived | None = None
+    erase_archived: EraseArchived = staticmethod(nothing_archived)
+
     def make_desk(self, *, scrubs: bool = False) -> Desk:
         """As another process would have it; unless it ``scrubs``, tables are left as they are."""
         settings = Settings(data_dir=self.folder)
@@ -70,13 +74,14 @@ class PrivacyWorld:
             self.archives,
             Uploads(self.folder, max_bytes=10**9).remove,
             lambda job_id, asked: export_people(
-                self.database, self.archives, job_id, asked, datetime.now(UTC)
+                self.database, self.archives, job_id, asked, datetime.now(UTC), self.archived
             ),
             lambda touched: (
                 scrub_disk(self.database, self.folder, touched, lambda: datetime.now(UTC))
                 if scrubs
                 else {}
             ),
+            self.erase_archived,
         )
 
     def make_worker(self, name: str) -> Worker:

@@ -24,6 +24,7 @@ from cdp.archive.day_store import read_day
 from cdp.archive.layout import EVENTS, Part, number_of
 from cdp.archive.maps_folder import write_maps
 from cdp.archive.read_parts import iterate_rows
+from cdp.archive.rewrite_part import tidy
 from cdp.archive.write_parts import write_parts
 from cdp.runtime.clock import now as clock_now
 from cdp.runtime.logs import get_logger
@@ -69,7 +70,7 @@ class Archiver:
         last_kept = today - timedelta(days=max(self.keep_days, self.after_days))
         ran = Ran()
         with store.hold_archive(self.database.libpq_url):
-            self._tidy()
+            tidy(self.database, self.folder)
             with self.database.transaction() as connection:
                 found = list_partitions(driver(connection), EVENTS)
             for _, day in found:
@@ -79,14 +80,6 @@ class Archiver:
                     self._drop(day, ran)
             write_maps(self.database, self.folder, self.now())
         return ran
-
-    def _tidy(self) -> None:
-        """Remove files that are nobody's: whoever wrote them was ended."""
-        with self.database.transaction() as connection:
-            known = {part.path for part in store.list_parts(driver(connection))}
-        for path in self.folder.list(EVENTS):
-            if path not in known:
-                self.folder.remove(path)
 
     def _settle(self, day: date, ran: Ran) -> None:
         with self.database.transaction() as connection:

@@ -207,6 +207,11 @@ def move_on(
     )
 
 
+def follow(conn: Driver, job_id: str, seq: int | None) -> None:
+    """Let a job also wait for followers to learn of batch ``seq``."""
+    conn.execute("UPDATE privacy_jobs SET seq = greatest(seq, %s) WHERE job_id = %s", (seq, job_id))
+
+
 def say_waiting(conn: Driver, job_ids: Sequence[str], waiting: str | None) -> None:
     """Say what some jobs wait for."""
     conn.execute(

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cdp.model import Identifier
+from cdp.privacy.people_store import Slice
 from cdp.privacy.traces import Traces
 from cdp.storage.database import Driver
+
+_encode = msgspec.json.Encoder().encode
+_read_slice = msgspec.json.Decoder(Slice).decode
 
 
 @dataclass(slots=True)
@@ -17,6 +23,8 @@ class Kept:
     names: list[Identifier] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     profile_ids: list[str] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)
+    slices: list[Slice] = field(default_factory=list)
 
     def traces(self) -> Traces:
         """Return what recognises these people in bytes."""
@@ -29,12 +37,16 @@ def keep_traces(
     names: Iterable[Identifier],
     messages: Iterable[str],
     profile_ids: Iterable[str],
+    nodes: Iterable[int] = (),
+    slices: Iterable[Slice] = (),
 ) -> None:
     """Remember what a deletion has to look for, in the transaction that erases the people."""
     rows = [
         *(("identifier", name.type, name.value) for name in names),
         *(("message", "", message) for message in messages),
         *(("profile", "", profile_id) for profile_id in profile_ids),
+        *(("node", "", str(node_id)) for node_id in nodes),
+        *(("slice", "", _encode(one).decode()) for one in slices),
     ]
     conn.execute(
         """INSERT INTO privacy_traces (job_id, kind, type, value)
@@ -54,6 +66,10 @@ def read_traces(conn: Driver, job_ids: Sequence[str]) -> Kept:
             kept.names.append(Identifier(type_name, value))
         elif kind == "message":
             kept.messages.append(value)
+        elif kind == "node":
+            kept.nodes.append(int(value))
+        elif kind == "slice":
+            kept.slices.append(_read_slice(value))
         else:
             kept.profile_ids.append(value)
     return kept
