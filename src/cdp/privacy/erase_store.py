@@ -41,8 +41,6 @@ class Erased:
     """Ids of their messages."""
     events_of: Counter[int] = field(default_factory=Counter)
     """Rows of the timeline by node."""
-    events_of: Counter[int] = field(default_factory=Counter)
-    """Rows of the timeline by node."""
     neighbours: list[int] = field(default_factory=list)
     """Nodes of others that were seen with theirs: who is who among them is to be settled anew."""
     changed_orders: list[int] = field(default_factory=list)
@@ -97,7 +95,6 @@ def _erase_facts(
     erased.counts["events"] += len(told)
     erased.messages += [row[0] for row in told[:MOST_MESSAGES]]
     erased.partitions = sorted({row[1] for row in told})
-    erased.events_of.update(row[2] for row in told)
     erased.events_of.update(row[2] for row in told)
     for table in _SAID:
         done = conn.execute(
