@@ -23,7 +23,7 @@ from cdp.privacy.people_store import Person, find_person, list_names, merge_peop
 from cdp.profiles import profile_document as documents
 from cdp.profiles.accounts_read_store import read_accounts
 from cdp.profiles.profile_store import read_people, read_segments, read_sources, read_tags
-from cdp.profiles.said import list_registers
+from cdp.profiles.said import list_changes
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.touches_store import read_touches
 from cdp.profiles.traits import list_history
@@ -103,7 +103,7 @@ class _Export:
             person.registers, self._sources, with_provenance=True, is_masked=False
         )
         self._put("traits", registers)
-        said = list_history(list_registers(read_said(self._tx, self._no, self._archived)), self._now)
+        said = list_history(list_changes(read_said(self._tx, self._no, self._archived)), self._now)
         self._put(
             "trait_history",
             documents.show_trait_rows(said, self._sources, with_provenance=True, is_masked=False),

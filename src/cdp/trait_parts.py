@@ -72,6 +72,14 @@ def list_parts(value: Any) -> Iterator[tuple[str, Any]]:
     yield from _list_leaves(value, (), "")
 
 
+def outlives(part: str, stamp: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether of two patches with the key ``part`` the one with ``stamp`` survives.
+
+    Stamps are of one source: event time, message id.
+    """
+    return stamp < other if part == ONCE else stamp > other
+
+
 def _add(element: Any) -> tuple[str, Any]:
     # Equal objects are one element, whatever the order of their keys; a digest is short enough for
     # an index.

@@ -32,6 +32,8 @@ class Source(NamedTuple):
 
     source_id: str
     name: str
+    trait_rank: int = 0
+    """What a source with a higher one says of traits counts, whatever the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +132,11 @@ SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
 """
 
 _TRAITS = """
-SELECT np.profile_no, t.name, t.value::text, t.at, t.message_id, t.source_number
+SELECT np.profile_no, t.name, t.value::text, t.at, t.message_id, t.source_number, t.part,
+       coalesce((s.settings ->> 'trait_rank')::int, 0)
   FROM node_profiles np
   JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
+  LEFT JOIN sources s ON s.number = t.source_number
  WHERE np.profile_no = ANY(%(people)s::bigint[])
 """
 
@@ -182,8 +186,8 @@ def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Per
     people = {row[0]: Person(*row) for row in people_rows}
     for profile_no, *columns in node_rows:
         people[profile_no].nodes.append(Node(*columns))
-    for profile_no, name, text, at, message_id, number in trait_rows:
-        register = Register(name, _decode(text), at, message_id, number)
+    for profile_no, name, text, *said in trait_rows:
+        register = Register(name, _decode(text), *said)
         people[profile_no].registers.append(register)
     for profile_no, *statement in consent_rows:
         people[profile_no].statements.append(Statement(*statement))
@@ -194,8 +198,20 @@ def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Per
 
 def read_sources(connection: Driver) -> dict[int, Source]:
     """Return the sources by their number."""
-    rows = connection.execute("SELECT number, source_id, name FROM sources")
-    return {number: Source(source_id, name) for number, source_id, name in rows}
+    rows = connection.execute(
+        """SELECT number, source_id, name, coalesce((settings ->> 'trait_rank')::int, 0)
+             FROM sources"""
+    )
+    return {number: Source(*source) for number, *source in rows}
+
+
+def read_ranks(connection: Driver) -> dict[int, int]:
+    """Return the ranks of those sources that have one, by number."""
+    rows = connection.execute(
+        """SELECT number, (settings ->> 'trait_rank')::int FROM sources
+            WHERE settings ->> 'trait_rank' IS NOT NULL"""
+    )
+    return dict(rows.fetchall())
 
 
 def read_segments(connection: Driver, profile_id: str) -> list[dict[str, Any]]:

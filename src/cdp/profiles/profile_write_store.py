@@ -6,7 +6,7 @@ whose time is cut, a shared device's, there is a register for each span.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,10 @@ import msgspec
 
 from cdp.model import Event
 from cdp.profiles.event_rows import COLUMNS, pack_rows
+from cdp.profiles.trait_names_store import note_traits, refuse_surplus
 from cdp.storage.database import Driver
 from cdp.storage.registers_store import find_cuts
+from cdp.trait_parts import ONCE, list_parts, outlives
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,18 +27,18 @@ PlacedEvent = tuple[Event, int | None]
 _Stamp = tuple[datetime, str, int]
 """What decides between two values: event time, message id, source number."""
 
-_UPSERT_TRAITS = """
-INSERT INTO traits AS t (node_id, name, since, value, at, message_id, source_number)
-SELECT node_id, name, coalesce(since, '-infinity'), value, at, message_id, source_number
-  FROM unnest(%b::bigint[], %b::text[], %b::timestamptz[], %b::text[]::json[],
-              %b::timestamptz[], %b::text[], %b::int[])
-       AS s (node_id, name, since, value, at, message_id, source_number)
-    ON CONFLICT (node_id, name, since) DO UPDATE
-   SET value = excluded.value, at = excluded.at, message_id = excluded.message_id,
-       source_number = excluded.source_number
- WHERE (excluded.at, excluded.message_id, excluded.source_number)
-       > (t.at, t.message_id, t.source_number)
-RETURNING node_id
+# Of what is set once the oldest stays, of everything else the newest; each source has its own.
+_UPSERT_TRAITS = f"""
+INSERT INTO traits AS t (node_id, name, part, source_number, since, value, at, message_id)
+SELECT node_id, name, part, source_number, coalesce(since, '-infinity'), value, at, message_id
+  FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::int[], %b::timestamptz[],
+              %b::text[]::json[], %b::timestamptz[], %b::text[])
+       AS s (node_id, name, part, source_number, since, value, at, message_id)
+    ON CONFLICT (node_id, name, part, source_number, since) DO UPDATE
+   SET value = excluded.value, at = excluded.at, message_id = excluded.message_id
+ WHERE CASE WHEN t.part = '{ONCE}' THEN (excluded.at, excluded.message_id) < (t.at, t.message_id)
+            ELSE (excluded.at, excluded.message_id) > (t.at, t.message_id) END
+RETURNING node_id, name, part, t.xmax = 0
 """
 
 UPSERT_CONSENTS = """
@@ -53,22 +55,51 @@ SELECT node_id, purpose, coalesce(since, '-infinity'), granted, at, message_id, 
 RETURNING node_id
 """
 
+_TraitKey = tuple[int, str, str, int, datetime | None]
+"""Node, name, part, source, beginning of the span."""
+
 _COPY_EVENTS = f"COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)"
 
 
 def write_traits(connection: Driver, placed: Iterable[PlacedEvent]) -> set[int]:
-    """Let each trait take the newest value said of its node; return the nodes that changed."""
-    return _write_registers(
-        connection,
-        _UPSERT_TRAITS,
-        (
-            (node, name, value, event)
-            for event, node in placed
-            if node is not None and event.traits
-            for name, value in event.traits.items()
-        ),
-        lambda value: _encode(value).decode(),
+    """Keep each part of what was said of the traits of nodes; return the nodes that changed."""
+    said = [(node, event) for event, node in placed if node is not None and event.traits]
+    if not said:
+        return set()
+    cuts = find_cuts(connection, {node for node, _ in said})
+    kept: dict[_TraitKey, tuple[tuple[datetime, str], Any]] = {}
+    for node, event in said:
+        since = cuts.find_slot(node, event.at)
+        number, stamp = event.source.number, (event.at, event.message_id)
+        for name, value in event.traits.items():
+            # Nearly all that is said is of one part.
+            parts = list_parts(value) if type(value) is dict else (("", value),)
+            for part, patch in parts:
+                key = node, name, part, number, since
+                known = kept.get(key)
+                if known is None or outlives(part, stamp, known[0]):
+                    kept[key] = stamp, patch
+    if not kept:
+        return set()
+    note_traits(connection, (event for _, event in said))
+    return _upsert_traits(connection, kept)
+
+
+def _upsert_traits(
+    connection: Driver, kept: Mapping[_TraitKey, tuple[tuple[datetime, str], Any]]
+) -> set[int]:
+    # Sorted, so that two workers lock shared rows in one order.
+    rows = sorted(kept.items(), key=_place_trait)
+    columns = zip(
+        *((*key, _encode(patch).decode(), at, mid) for key, ((at, mid), patch) in rows), strict=True
     )
+    changed = connection.execute(_UPSERT_TRAITS, [list(column) for column in columns]).fetchall()
+    refuse_surplus(connection, [tuple(key) for *key, is_new in changed if is_new])
+    return {row[0] for row in changed}
+
+
+def _place_trait(row: tuple[_TraitKey, object]) -> tuple[int, str, str, int]:
+    return row[0][:4]
 
 
 def write_consents(connection: Driver, placed: Iterable[PlacedEvent]) -> set[int]:

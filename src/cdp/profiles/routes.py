@@ -25,11 +25,12 @@ from cdp.profiles.profile_store import (
     Person,
     find_people,
     read_people,
+    read_ranks,
     read_segments,
     read_sources,
     read_tags,
 )
-from cdp.profiles.said import list_registers, list_statements
+from cdp.profiles.said import list_changes, list_registers, list_statements
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.touches_store import read_touches
 from cdp.profiles.traits import join_traits, list_history
@@ -90,7 +91,7 @@ def read_person_at(
     times += [statement.at for statement in person.statements]
     if max(times, default=at) > at:
         said = read_said(connection, found.profile_no, archived)
-        person.registers = list(list_registers(said))
+        person.registers = list(list_registers(said, read_ranks(connection)))
         person.statements = list(list_statements(said))
     return person
 
@@ -170,7 +171,7 @@ def _add_traits(router: APIRouter, people: People) -> None:
         with people.find(p) as (tx, _, found):
             if history:
                 said = read_said(tx, found.profile_no, people.archived)
-                registers = list_history(list_registers(said), moment)
+                registers = list_history(list_changes(said), moment)
             else:
                 person = read_person_at(tx, found, moment, people.archived)
                 registers = list(join_traits(person.registers, moment).values())

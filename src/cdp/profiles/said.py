@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from cdp.profiles.consent import Statement
-from cdp.profiles.traits import Register
+from cdp.profiles.traits import Register, take_apart
 from cdp.said import consents_said, traits_said
+from cdp.trait_parts import UNSET_OP
 
 
 class Said(NamedTuple):
@@ -27,11 +28,26 @@ class Said(NamedTuple):
     context: Mapping[str, Any]
 
 
-def list_registers(events: Iterable[Said]) -> Iterator[Register]:
-    """Give one register per trait that an event named."""
+def list_registers(
+    events: Iterable[Said], ranks: Mapping[int, int] | None = None
+) -> Iterator[Register]:
+    """Give the registers of what events said of traits; ``ranks`` are those of sources."""
+    for whole in _list_whole(events, ranks or {}):
+        yield from take_apart(whole)
+
+
+def list_changes(events: Iterable[Said]) -> Iterator[Register]:
+    """Give what each event said of each trait, as it was said; ``None`` is a removal."""
+    for whole in _list_whole(events, {}):
+        yield whole._replace(value=None) if whole.value == {UNSET_OP: True} else whole
+
+
+def _list_whole(events: Iterable[Said], ranks: Mapping[int, int]) -> Iterator[Register]:
     for event in events:
+        number = event.source_number
+        rank = ranks.get(number, 0)
         for name, value in traits_said(event.type, event.properties, event.context).items():
-            yield Register(name, value, event.at, event.message_id, event.source_number)
+            yield Register(name, value, event.at, event.message_id, number, rank=rank)
 
 
 def list_statements(events: Iterable[Said]) -> Iterator[Statement]:

