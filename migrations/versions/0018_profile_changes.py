@@ -16,18 +16,20 @@ depends_on = None
 _TOLD = """
 INSERT INTO profile_feed_told (profile_no, traits, purposes)
 WITH said AS (
-    SELECT DISTINCT ON (np.profile_no, t.name, t.value::text)
-           np.profile_no, t.name, t.value::text AS value, t.at, t.message_id, t.source_number
+    SELECT DISTINCT ON (np.profile_no, t.name, t.part, t.value::text)
+           np.profile_no, t.name, t.part, t.value::text AS value, t.at, t.message_id,
+           t.source_number
       FROM node_profiles np
       JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
-     ORDER BY np.profile_no, t.name, t.value::text, t.at DESC, t.message_id COLLATE "C" DESC,
-              t.source_number DESC),
+     ORDER BY np.profile_no, t.name, t.part, t.value::text, t.at DESC,
+              t.message_id COLLATE "C" DESC, t.source_number DESC),
 traits AS (
     SELECT profile_no, jsonb_object_agg(name, digest) AS digests
       FROM (SELECT profile_no, name,
                    hashtextextended(
-                       string_agg(value, E'\\x1f' ORDER BY at DESC, message_id COLLATE "C" DESC,
-                                                          source_number DESC), profile_no) AS digest
+                       string_agg(part || '=' || value, E'\\x1f'
+                                  ORDER BY at DESC, message_id COLLATE "C" DESC,
+                                           source_number DESC, part), profile_no) AS digest
               FROM said GROUP BY 1, 2) each_name
      GROUP BY 1),
 agreed AS (

@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from cdp import __version__, receipts
 from cdp.access import routes as access_routes
 from cdp.access.guard import Guard, read_requirements
+from cdp.access.read_audit import WatchReads
 from cdp.errors import SetupError
 from cdp.ingest.asgi import IngestApp
 from cdp.ingest.hooks_asgi import HooksApp
@@ -93,6 +94,8 @@ def build_api(services: Services) -> FastAPI:
     app.state.progress = services.progress
     for router in routers:
         app.include_router(router)
+    if services.reads is not None:
+        app.add_middleware(WatchReads, keep=services.reads.keep)
     app.add_middleware(Guard, routes=guarded, tokens=services.tokens)
     install_error_answers(app)
     install_openapi(app, guarded, with_ingest="ingest" in services.roles)
@@ -101,6 +104,7 @@ def build_api(services: Services) -> FastAPI:
 
 def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRouter]:
     """Give the routers of the role api; a path that two could match belongs to the first."""
+    from cdp import account_activity_routes
     from cdp.accounts import routes as account_routes
     from cdp.analytics import rebuild_routes
     from cdp.analytics import routes as analytics_routes
@@ -109,14 +113,15 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.archive.open_archive import open_archiver
     from cdp.identity import routes as identity_routes
     from cdp.identity.suggestions import routes as suggestion_routes
+    from cdp.included_parts import list_parts
     from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
     from cdp.ingest.live import routes as live_routes
     from cdp.orders import rates_routes
     from cdp.orders import routes as order_routes
     from cdp.plan import routes as plan_routes
+    from cdp.profiles import feed_routes, search_routes
     from cdp.profiles import routes as profile_routes
-    from cdp.profiles import search_routes
     from cdp.profiles.profile_names import parse_profile_name, restore_slashes
     from cdp.segments import members_routes, tags_routes
     from cdp.segments import routes as segment_routes
@@ -124,7 +129,13 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
 
     database, settings, log = services.database, services.settings, services.log
     normalise = services.rules.normalise
-    yield access_routes.create_router(database, services.tokens)
+    people = profile_routes.People(database, normalise)
+    yield access_routes.create_router(
+        database,
+        services.tokens,
+        people.list_ids,
+        services.reads.flush if services.reads else lambda: None,
+    )
     yield receipts.create_router(services.progress)
     yield status.create_router(
         database,
@@ -145,7 +156,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield identity_routes.create_router(
         database,
         services.rules.get,
-        partial(parse_profile_name, normalise=normalise),
+        partial(parse_profile_name, normalise=services.rules.read_name),
         services.rules.forget,
     )
     if services.suggestions is not None:
@@ -153,13 +164,18 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield plan_routes.create_router(database, analytics.engine, services.plan.look)
     if services.privacy is not None:
         yield _make_privacy_routes(services, services.privacy)
+    yield feed_routes.create_router(database)
     yield search_routes.create_router(database, normalise)
     archive = open_archiver(settings, database)
     archived = ArchivedEvents(archive.folder) if archive else None
-    yield profile_routes.create_router(database, normalise, archived)
+    yield _make_consent_routes(services)
+    yield profile_routes.create_router(
+        database, normalise, archived, list_parts(services.rules.get)
+    )
     yield archive_routes.create_router(database, archive)
-    yield account_routes.create_router(database, restore_slashes)
-    find_person = profile_routes.People(database, normalise).find_number
+    yield account_routes.create_router(database, restore_slashes, settings.currency)
+    yield account_activity_routes.create_router(database, restore_slashes)
+    find_person = profile_routes.People(database, services.rules.read_name).find_number
     yield order_routes.create_router(database, find_person, restore_slashes, settings.currency)
     yield rates_routes.create_router(database)
     yield service_routes.create_router(find_person)
@@ -171,6 +187,19 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield tags_routes.create_router(segments)
     if services.destinations is not None:
         yield _make_destination_routes(services, services.destinations)
+
+
+def _make_consent_routes(services: Services) -> APIRouter:
+    from cdp import consent_routes
+    from cdp.profiles.routes import People
+
+    desk = consent_routes.ConsentDesk(
+        People(services.database, services.rules.normalise),
+        services.door,
+        services.sources.by_id,
+        partial(receipts.encode, services.log.name),
+    )
+    return consent_routes.create_router(desk)
 
 
 def _make_import_routes(services: Services, runner: ImportRunner) -> APIRouter:

@@ -9,7 +9,9 @@ from datetime import timedelta
 import psycopg
 import sqlalchemy as sa
 
+from cdp.access.audit_store import drop_audit_before
 from cdp.log.port import Log, LogUnavailable
+from cdp.profiles.feed_store import drop_feed_before
 from cdp.runtime.clock import now
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
@@ -38,6 +40,22 @@ def drop_old_refusals(settings: Settings, database: Database, stop: threading.Ev
             before = now() - timedelta(days=settings.rejected_days)
             while drop_refused_before(database, before) and not stop.is_set():
                 pass
+        stop.wait(_HOUR)
+
+
+def drop_old_tellings(settings: Settings, database: Database, stop: threading.Event) -> None:
+    """Once an hour until ``stop`` is set, forget what is past retention of audit and changes."""
+    while not stop.is_set():
+        with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
+            before = now() - timedelta(days=settings.profile_changes_days)
+            for _ in drop_feed_before(database, before):
+                if stop.is_set():
+                    return
+            while settings.audit_days and not stop.is_set():
+                with database.transaction() as connection:
+                    before = now() - timedelta(days=settings.audit_days)
+                    if not drop_audit_before(driver(connection), before):
+                        break
         stop.wait(_HOUR)
 
 

@@ -11,6 +11,7 @@ import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cdp.access.read_audit import ReadAudit
@@ -194,6 +195,8 @@ def open_analytics(
     from cdp.analytics.engine import Engine
     from cdp.analytics.feed import Feed
     from cdp.analytics.rebuild import RebuildingFeed
+    from cdp.archive.archive_folder import open_folder
+    from cdp.archive.read_parts import iterate_rows
     from cdp.follow import Follower, FollowerState
     from cdp.plan.learner_engine import Learner
     from cdp.segments.refresh import Refresher, UserName
@@ -208,7 +211,8 @@ def open_analytics(
         except LogUnavailable:
             return None
 
-    feed = Feed(database, engine, read_log_ends)
+    folder = open_folder(settings)
+    feed = Feed(database, engine, read_log_ends, partial(iterate_rows, folder) if folder else None)
     refresher = Refresher(
         database,
         engine,

@@ -79,6 +79,16 @@ class Settings(BaseSettings):
         7, ge=0, description="Days that an imported file is kept after its import has ended."
     )
 
+    audit_days: int = Field(
+        400, ge=0, description="Days that reads and changes stay in the audit; 0: for ever."
+    )
+    profile_changes_days: float = Field(
+        30, gt=0, description="Days that changes of profiles can be read by cursor."
+    )
+    profile_changes_topic: str = Field(
+        "cdp.profile-changes", description="Kafka topic of changes of profiles; empty: none."
+    )
+
     export_days: float = Field(7, gt=0, description="Days that an export of a person is kept.")
 
     worker_processes: int = Field(
@@ -104,26 +114,12 @@ class Settings(BaseSettings):
         description="Days that events stay in Postgres once they are archived; 0: for ever.",
     )
 
-    archive_url: str | None = Field(
-        None,
-        description="Folder or URL (`s3://bucket/path?region=…`) of the archive of events; "
-        "default: `archive` in the data folder; `off`: none.",
-    )
-    archive_after_days: int = Field(
-        2, ge=1, description="Days after which a day of events is closed and archived."
-    )
-    events_retention_days: int = Field(
-        0,
-        ge=0,
-        description="Days that events stay in Postgres once they are archived; 0: for ever.",
-    )
-
     duckdb_memory: str = "512MB"
     duckdb_threads: int = Field(2, ge=1)
     query_timeout_seconds: float = Field(30, gt=0, le=60)
     query_max_rows: int = Field(100_000, ge=1)
     segment_time_seconds: float = Field(
-        15, gt=0, description="How often segments are looked at when only time passes."
+        2, gt=0, description="How often it is looked at whom time alone has moved."
     )
     built_in_share: float = Field(
         0.2,

@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from cdp.batch import Batch
-from cdp.housekeeping import drop_old_days, drop_old_refusals, keep_ledger_small
+from cdp.housekeeping import drop_old_days, drop_old_refusals, drop_old_tellings, keep_ledger_small
 from cdp.identity.apply_rules_store import apply_next
 from cdp.identity.fill_forms_store import fill_next
 from cdp.identity.identifiers import identify
@@ -287,6 +287,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         for target, args in (
             (drop_old_days, (settings, database, log, stop)),
             (drop_old_refusals, (settings, database, stop)),
+            (drop_old_tellings, (settings, database, stop)),
             (keep_ledger_small, (settings, database, stop)),
             (keep_archive, (settings, database, stop)),
             (_look_after_identity, (database, identity, stop)),

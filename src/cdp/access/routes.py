@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from cdp.access.guard import require
 from cdp.access.scopes import ADMIN, SCOPES, Caller
 from cdp.access.token_directory import TokenDirectory
 from cdp.errors import NotFound, Unprocessable
-from cdp.runtime.clock import format_time, now
+from cdp.runtime.clock import format_time, now, parse_time
 from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, driver
 
@@ -30,8 +31,21 @@ class NewToken(BaseModel):
     scopes: list[str] = Field(min_length=1)
 
 
-def create_router(database: Database, tokens: TokenDirectory) -> APIRouter:
-    """Return the routes of tokens and audit."""
+ListIds = Callable[[str], Sequence[str]]
+"""From a person's name (``email:ann@example.com``, a profile id) to every id they ever had."""
+
+
+def _name_only(name: str) -> Sequence[str]:
+    return [name.removeprefix("id:")]
+
+
+def create_router(
+    database: Database,
+    tokens: TokenDirectory,
+    list_ids: ListIds = _name_only,
+    flush: Callable[[], None] = lambda: None,
+) -> APIRouter:
+    """Return the routes of tokens and audit. ``flush`` writes the reads that wait in memory."""
     router = APIRouter(tags=["access"])
 
     @router.get("/v1/tokens")
@@ -72,11 +86,35 @@ def create_router(database: Database, tokens: TokenDirectory) -> APIRouter:
         return Response(status_code=204)
 
     @router.get("/v1/audit")
-    def list_audit(caller: Admin, limit: Limit = 100, cursor: str | None = None) -> dict[str, Any]:
-        """Show who changed what, newest first."""
+    def list_audit(
+        caller: Admin,
+        actor: str | None = None,
+        action: str | None = None,
+        profile: Annotated[
+            str | None, Query(description="Any identifier, such as email:ann@example.com.")
+        ] = None,
+        since: Annotated[str | None, Query(alias="from")] = None,
+        until: Annotated[str | None, Query(alias="to")] = None,
+        limit: Limit = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """Show who changed what and who read whose personal values, newest first.
+
+        A read is `personal_read`: its subject is the profile id, or `people` with their `count`.
+        """
+        wanted = audit_store.AuditFilter(
+            actor=actor,
+            action=action,
+            subjects=None if profile is None else list_ids(profile),
+            since=_parse_moment("from", since),
+            until=_parse_moment("to", until),
+        )
         before = decode_cursor(cursor, tuple[int])[0] if cursor else None
+        flush()
         with database.transaction() as connection:
-            found = audit_store.list_audit(driver(connection), limit=limit + 1, before=before)
+            found = audit_store.list_audit(
+                driver(connection), limit=limit + 1, before=before, wanted=wanted
+            )
         page, following = cut_page(found, limit, lambda entry: (entry["id"],))
         return {"data": page, "next": following}
 
@@ -92,3 +130,15 @@ def _show(token: tokens_store.Token) -> dict[str, Any]:
         "created_at": format_time(token.created_at),
         "last_used_at": None if used is None else format_time(used),
     }
+
+
+def _parse_moment(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    # A plus sign that was not percent-encoded arrives as a space.
+    moment = parse_time(text.replace(" ", "+")) or parse_time(text)
+    if moment is None:
+        raise Unprocessable(
+            "invalid_parameter", f"{name}: write a time as 2026-03-01T08:00:00Z", path=f"/{name}"
+        )
+    return moment

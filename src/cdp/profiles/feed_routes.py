@@ -69,7 +69,7 @@ def create_router(database: Database) -> APIRouter:
         Names of traits and purposes are told, values never. `next` is always given.
         """  # fmt: skip
         wanted = read_kinds(types)
-        place = None if since in (None, LATEST) else decode_cursor(since or "", Place, "since")
+        place = None if since in (None, LATEST) else decode_cursor(since or "", tuple[int, int], "since")
         catch_up(database)
         with database.snapshot() as connection:
             tx = driver(connection)

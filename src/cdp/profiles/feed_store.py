@@ -94,16 +94,17 @@ traits_now AS (
     SELECT profile_no, jsonb_object_agg(name, digest) AS digests
       FROM (SELECT profile_no, name,
                    hashtextextended(
-                       string_agg(value, E'\\x1f' ORDER BY at DESC, message_id COLLATE "C" DESC,
-                                                          source_number DESC), profile_no) AS digest
-              FROM (SELECT DISTINCT ON (np.profile_no, t.name, t.value::text)
-                           np.profile_no, t.name, t.value::text AS value, t.at, t.message_id,
-                           t.source_number
+                       string_agg(part || '=' || value, E'\\x1f'
+                                  ORDER BY at DESC, message_id COLLATE "C" DESC,
+                                           source_number DESC, part), profile_no) AS digest
+              FROM (SELECT DISTINCT ON (np.profile_no, t.name, t.part, t.value::text)
+                           np.profile_no, t.name, t.part, t.value::text AS value, t.at,
+                           t.message_id, t.source_number
                       FROM touched
                       JOIN node_profiles np ON np.profile_no = touched.profile_no
                       JOIN traits t
                         ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
-                     ORDER BY np.profile_no, t.name, t.value::text, t.at DESC,
+                     ORDER BY np.profile_no, t.name, t.part, t.value::text, t.at DESC,
                               t.message_id COLLATE "C" DESC, t.source_number DESC) said
              GROUP BY profile_no, name) each_name
      GROUP BY profile_no),

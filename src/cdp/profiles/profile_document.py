@@ -16,6 +16,20 @@ from cdp.runtime.clock import format_time
 Sources = Mapping[int, Source]
 _UNKNOWN = Source("", "")
 
+MEMBERS: Mapping[str, frozenset[str]] = {
+    "identifiers": frozenset({"nodes"}),
+    "traits": frozenset({"traits"}),
+    "first_seen": frozenset({"nodes"}),
+    "last_seen": frozenset({"nodes"}),
+    "events": frozenset({"nodes"}),
+    "orders": frozenset({"revenue"}),
+    "net_revenue": frozenset({"revenue"}),
+    # What nobody said holds from the first sight on.
+    "consent": frozenset({"consents", "nodes"}),
+    "version": frozenset(),
+}
+"""What ``show_person`` gives, and what must have been read of the person for each."""
+
 
 def show_person(
     person: Person, sources: Sources, now: datetime, *, is_masked: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -100,7 +100,8 @@ SELECT profile_no, profile_id, version, joined_at FROM profiles
 """
 
 # Counters count for whoever holds a node for all time; a slice of a shared one is counted.
-# A shared device is claimed by everybody who uses it, which is no dispute over a contact.
+# Only contacts are claimed: of a strong type the second value is somebody else's, and a shared
+# device is everybody's who uses it.
 _NODES = """
 SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
        n.variant = '' AND np.until = 'infinity',
@@ -112,6 +113,10 @@ SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
                JOIN node_profiles cp ON cp.node_id = r.node_a AND cp.until = 'infinity'
                JOIN profiles p ON p.profile_no = cp.profile_no
               WHERE r.component_id = n.component_id AND r.node_b = n.node_id
+                AND coalesce((SELECT document #>> ARRAY['types', n.type, 'class']
+                                FROM identity_rules ORDER BY version DESC LIMIT 1),
+                             CASE WHEN n.type ~ '^(email|phone)(_sha256)?$' THEN 'contact' END)
+                    = 'contact'
                 AND r.reason NOT IN ('hot_identifier', 'shared_device', 'limit')
                 AND cp.profile_no <> np.profile_no
                 AND NOT EXISTS (SELECT FROM nodes own
@@ -174,15 +179,28 @@ def find_people(connection: Driver, asked: Sequence[Identifier]) -> list[Found |
     return found
 
 
-def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Person]:
-    """Return the people with these numbers, in one round trip; numbers without one are left out."""
+PARTS = frozenset({"nodes", "traits", "consents", "revenue"})
+"""What is read of people, statement by statement."""
+
+
+def read_people(
+    connection: Driver, profile_nos: Iterable[int], parts: Collection[str] = PARTS
+) -> dict[int, Person]:
+    """Return the people with these numbers, in one round trip; numbers without one are left out.
+
+    Of ``parts`` only those are read that are named; the others stay empty.
+    """
     parameters = {"people": list(profile_nos)}
+
+    def ask(part: str, statement: str) -> Iterable[Any]:
+        return connection.execute(statement, parameters) if part in parts else ()
+
     with connection.pipeline():
         people_rows = connection.execute(_PEOPLE, parameters)
-        node_rows = connection.execute(_NODES, parameters)
-        trait_rows = connection.execute(_TRAITS, parameters)
-        consent_rows = connection.execute(_CONSENTS, parameters)
-        revenue_rows = connection.execute(_REVENUE, parameters)
+        node_rows = ask("nodes", _NODES)
+        trait_rows = ask("traits", _TRAITS)
+        consent_rows = ask("consents", _CONSENTS)
+        revenue_rows = ask("revenue", _REVENUE)
     people = {row[0]: Person(*row) for row in people_rows}
     for profile_no, *columns in node_rows:
         people[profile_no].nodes.append(Node(*columns))
@@ -194,6 +212,26 @@ def read_people(connection: Driver, profile_nos: Iterable[int]) -> dict[int, Per
     for profile_no, *revenue in revenue_rows:
         people[profile_no].revenue.append(Revenue(*revenue))
     return people
+
+
+def list_nodes(connection: Driver, profile_no: int) -> list[int]:
+    """Return every node that is this person's for some of the time."""
+    rows = connection.execute(
+        "SELECT DISTINCT node_id FROM node_profiles WHERE profile_no = %s ORDER BY node_id",
+        (profile_no,),
+    )
+    return [node_id for (node_id,) in rows]
+
+
+def list_profile_ids(connection: Driver, profile_no: int) -> list[str]:
+    """Return every profile id that leads to this person, former ones included."""
+    rows = connection.execute(
+        """SELECT DISTINCT n.profile_id
+             FROM node_profiles np JOIN nodes n ON n.node_id = np.node_id
+            WHERE np.profile_no = %s ORDER BY n.profile_id""",
+        (profile_no,),
+    )
+    return [profile_id for (profile_id,) in rows]
 
 
 def read_sources(connection: Driver) -> dict[int, Source]:

@@ -1,0 +1,174 @@
+"""Parts of a profile: what a caller may choose by `fields`, and what they may have with it.
+
+Whoever adds something to the profile adds one line: to ``DOCUMENT`` for a member of the document,
+or to the parts that the app gives to the routes for something that is shown with `include`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from cdp.access.scopes import Caller
+from cdp.errors import Unprocessable
+from cdp.profiles import profile_document as documents
+from cdp.profiles.accounts_read_store import read_accounts
+from cdp.profiles.profile_store import Source, read_segments, read_tags
+from cdp.profiles.service_read_store import read_service_counts
+from cdp.profiles.timeline_store import Archived, read_timeline
+from cdp.profiles.touches_store import read_touches
+from cdp.runtime.clock import format_time
+from cdp.runtime.cursors import cut_page
+from cdp.storage.database import Driver
+
+
+@dataclass(frozen=True, slots=True)
+class PartQuery:
+    """Of whom a part is read, and how it is to be shown."""
+
+    tx: Driver
+    profile_no: int
+    profile_id: str
+    now: datetime
+    sources: Mapping[int, Source]
+    caller: Caller
+    limit: int = 50
+    """The most rows of a list."""
+    archived: Archived | None = None
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether personal values are hidden from who asks."""
+        return not self.caller.sees_personal
+
+
+ReadPart = Callable[[PartQuery], Any]
+"""Returns what is shown, ready for JSON; a list as ``{"data": [...], "next": ...}``."""
+
+
+class Member(NamedTuple):
+    """Members of the document that are read together."""
+
+    names: tuple[str, ...]
+    read: Callable[[PartQuery], Sequence[Any]]
+    """Returns their values in order."""
+
+
+DOCUMENT: tuple[Member, ...] = (
+    Member(("accounts",), lambda one: [read_accounts(one.tx, one.profile_no, one.now)]),
+    Member(("first_touch", "last_touch"), lambda one: read_touches(one.tx, one.profile_no)),
+    Member(("service",), lambda one: [read_service_counts(one.tx, one.profile_no, one.now)]),
+)
+ALWAYS = frozenset({"id", "asked_as", "redirected_from"})
+FIELDS = frozenset(
+    (*ALWAYS, *documents.MEMBERS, *(name for member in DOCUMENT for name in member.names))
+)
+"""Every member that the document can have."""
+_DEEP = ("traits", "consent")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The members that are wanted, and of which of them only something within."""
+
+    members: frozenset[str]
+    within: Mapping[str, frozenset[str]]
+
+    def wants(self, names: Iterable[str]) -> bool:
+        """Whether any of ``names`` is wanted."""
+        return not self.members.isdisjoint(names)
+
+    def cut(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is wanted of ``document``, in its order, with the id."""
+        return {
+            name: {key: inner for key, inner in value.items() if key in self.within[name]}
+            if name in self.within
+            else value
+            for name, value in document.items()
+            if name in self.members
+        }
+
+
+def parse_fields(text: str | Sequence[str] | None) -> Fields | None:
+    """Read `traits.city,consent,version`; ``None`` is everything. Raises ``Unprocessable``.
+
+    `traits.city` and `consent.marketing` are single values; a trait's name may hold dots.
+    """
+    if text is None:
+        return None
+    names = text.split(",") if isinstance(text, str) else text
+    members, within = set(ALWAYS), dict[str, set[str]]()
+    whole = set()
+    for name in filter(None, (each.strip() for each in names)):
+        head, _, rest = name.partition(".")
+        if head not in FIELDS or (rest and head not in _DEEP):
+            raise Unprocessable(
+                "unknown_field", f"{name!r} is none of {', '.join(sorted(FIELDS))}", path="/fields"
+            )
+        members.add(head)
+        if rest:
+            within.setdefault(head, set()).add(rest)
+        else:
+            whole.add(head)
+    kept = {head: frozenset(keys) for head, keys in within.items() if head not in whole}
+    return Fields(frozenset(members), kept)
+
+
+def parse_include(text: str | None, parts: Mapping[str, ReadPart]) -> list[str]:
+    """Read `events,orders`; passes over what the document has. Raises ``Unprocessable``."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if name not in parts and name not in FIELDS:
+            known = ", ".join(sorted(parts))
+            raise Unprocessable("unknown_part", f"{name!r} is none of {known}", path="/include")
+    return [name for name in dict.fromkeys(names) if name in parts]
+
+
+def read_members(query: PartQuery, fields: Fields | None) -> dict[str, Any]:
+    """Return the wanted ones of the members in ``DOCUMENT``."""
+    found: dict[str, Any] = {}
+    for member in DOCUMENT:
+        if fields is None or fields.wants(member.names):
+            found.update(zip(member.names, member.read(query), strict=True))
+    return found
+
+
+def read_events_part(query: PartQuery) -> Any:
+    """Return the newest events of a person."""
+    events = read_timeline(
+        query.tx, query.profile_no, limit=query.limit + 1, archived=query.archived
+    )
+    page, following = cut_page(events, query.limit, lambda event: event.key)
+    shown = [documents.show_event(one, query.sources, is_masked=query.is_masked) for one in page]
+    return {"data": shown, "next": following}
+
+
+def read_segments_part(query: PartQuery) -> Any:
+    """Return the segments that a person is in."""
+    return {"data": show_segments(query.tx, query.profile_id), "next": None}
+
+
+def read_tags_part(query: PartQuery) -> Any:
+    """Return a person's tag values."""
+    return {"data": show_tags(query.tx, query.profile_id), "next": None}
+
+
+def show_segments(tx: Driver, profile_id: str) -> list[dict[str, Any]]:
+    """Return the segments of a person as they are shown."""
+    rows = read_segments(tx, profile_id)
+    return [{**row, "entered_at": format_time(row["entered_at"])} for row in rows]
+
+
+def show_tags(tx: Driver, profile_id: str) -> list[dict[str, Any]]:
+    """Return the tag values of a person as they are shown."""
+    return [{**row, "at": format_time(row["at"])} for row in read_tags(tx, profile_id)]
+
+
+INCLUDED: Mapping[str, ReadPart] = {
+    "events": read_events_part,
+    "segments": read_segments_part,
+    "tags": read_tags_part,
+}
+"""What this stage itself can show with a profile."""
