@@ -54,22 +54,22 @@ class Source:
     name: str
     type: SourceType
     settings: Mapping[str, Any] = field(default_factory=dict)
+    is_public: bool = field(init=False, compare=False)
+    """Whether the write key lies in the open (browser, app), so its claims are not trusted."""
+    joins_known: bool = field(init=False, compare=False)
+    """Whether its events may tie two known people together; a public key's never do."""
+    trusts_times: bool = field(init=False, compare=False)
+    """Whether its clock is taken at its word."""
 
-    @property
-    def is_public(self) -> bool:
-        """Whether the write key lies in the open (browser, app), so its claims are not trusted."""
-        return self.type in PUBLIC_SOURCE_TYPES
-
-    @property
-    def joins_known(self) -> bool:
-        """Whether its events may tie two known people together; a public key's never do."""
-        return not self.is_public and self.settings.get("links") != "anonymous"
-
-    @property
-    def trusts_times(self) -> bool:
-        """Whether its clock is taken at its word."""
+    def __post_init__(self) -> None:
+        """Find out once what is asked for every event."""
+        is_public = self.type in PUBLIC_SOURCE_TYPES
+        joins = not is_public and self.settings.get("links") != "anonymous"
         said = self.settings.get("trusted_times")
-        return not self.is_public if said is None else bool(said)
+        object.__setattr__(self, "is_public", is_public)
+        object.__setattr__(self, "joins_known", joins)
+        trusts_times = not is_public if said is None else bool(said)
+        object.__setattr__(self, "trusts_times", trusts_times)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -52,8 +52,9 @@ class Clusters:
         """Where a node that left its first cluster belongs now, by element."""
         self._guests: dict[int, list[int]] = {}
         """Per element the nodes that went to its cluster because it was there."""
+        rule_of = {name: rules.rule_of(name) for name in {node.type for node in by_id.values()}}
         for node_id, node in by_id.items():
-            rule = self.rule_by_node[node_id] = rules.rule_of(node.type)
+            rule = self.rule_by_node[node_id] = rule_of[node.type]
             self._of[node_id] = Cluster(
                 [node_id],
                 {node.type: {node_id}},

@@ -177,19 +177,25 @@ def group_nodes(links: Iterable[Collection[int]], labels: Mapping[int, int]) -> 
     those that meet; nodes without one give their own number.
     """
     parent: dict[int, int] = {}
-
-    def find(label: int) -> int:
-        while True:
-            above = parent.get(label, label)
-            if above == label:
-                return label
-            parent[label] = parent.get(above, above)
-            label = above
-
-    touched: set[int] = set()
+    label_of = labels.get
+    touched: dict[int, int] = {}
     for node_ids in links:
-        touched.update(node_ids)
-        roots = sorted({find(labels.get(node_id, node_id)) for node_id in node_ids})
-        for root in roots[1:]:
-            parent[root] = roots[0]
-    return {node_id: find(labels.get(node_id, node_id)) for node_id in touched}
+        least: int | None = None
+        for node_id in node_ids:
+            label = touched.get(node_id)
+            if label is None:
+                label = touched[node_id] = label_of(node_id, node_id)
+                parent.setdefault(label, label)
+            while (above := parent[label]) != label:
+                parent[label] = label = parent[above]
+            if least is None:
+                least = label
+            elif label < least:
+                parent[least] = label
+                least = label
+            else:
+                parent[label] = least
+    # Ascending: what stands above a label is less, and done before.
+    for label in sorted(parent):
+        parent[label] = parent[parent[label]]
+    return {node_id: parent[label] for node_id, label in touched.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cdp.identity.facts import LinkFact, Node
 from cdp.identity.rules import Rules
@@ -13,23 +14,46 @@ def find_hot(by_id: Mapping[int, Node], links: Sequence[LinkFact], rules: Rules)
     hot = {node.node_id for node in by_id.values() if node.quarantined}
     if len(by_id) <= rules.least_hot_limit + 1:
         return frozenset(hot)
-    counted = count_people(by_id, links, rules)
+    # A node has seen no more people than others beside it, and most have seen few.
+    beside: Counter[int] = Counter()
+    for link in links:
+        more = len(link.node_ids) - 1
+        for node_id in link.node_ids:
+            beside[node_id] += more
+    doubtful = {n for n, others in beside.items() if others > rules.least_hot_limit and n in by_id}
+    if not doubtful:
+        return frozenset(hot)
+    counted = count_people(by_id, links, rules, only=doubtful)
     hot.update(n for n, people in counted.items() if people > rules.hot_limit_of(by_id[n].type))
     return frozenset(hot)
 
 
 def count_people(
-    by_id: Mapping[int, Node], links: Iterable[LinkFact], rules: Rules
+    by_id: Mapping[int, Node],
+    links: Iterable[LinkFact],
+    rules: Rules,
+    *,
+    only: Collection[int] | None = None,
 ) -> dict[int, int]:
-    """Return how many people each node was seen with: of one type, the most different values."""
+    """Return how many people each node was seen with: of one type, the most different values.
+
+    ``only`` names those to count for.
+    """
     seen: dict[int, dict[str, set[int]]] = {}
+    names_person: dict[tuple[str, str], bool] = {}
     for link in links:
         if link.kind == "twin":
             continue
         present = [by_id[node_id] for node_id in link.node_ids if node_id in by_id]
         for node in present:
+            if only is not None and node.node_id not in only:
+                continue
             for other in present:
-                if other.type != node.type and _names_person(node, other, rules):
+                pair = node.type, other.type
+                counts = names_person.get(pair)
+                if counts is None:
+                    counts = names_person[pair] = _names_person(node, other, rules)
+                if counts:
                     seen.setdefault(node.node_id, {}).setdefault(other.type, set()).add(
                         other.node_id
                     )
@@ -38,6 +62,8 @@ def count_people(
 
 def _names_person(node: Node, other: Node, rules: Rules) -> bool:
     """Whether many of ``other``'s type beside ``node`` mean that ``node`` is not one person's."""
+    if other.type == node.type:
+        return False
     rule = rules.rule_of(other.type)
     if rule.unique:
         return True

@@ -64,13 +64,14 @@ def find_newcomers(
 
     def look_at(nodes: list[FreshNode], link: LinkSighting | None) -> bool:
         home = nodes[0].node_id
-        if any(node.component_id != home or node.node_id in concerned for node in nodes):
-            return False
+        for node in nodes:
+            if node.component_id != home or node.node_id in concerned or _is_odd(node, rules):
+                return False
         shape = link is None or link.trusted, tuple([node.identifier.type for node in nodes])
         if shape not in shapes:
             shapes[shape] = _rank(shape[1], rules, trusted=shape[0])
         order = shapes[shape]
-        if order is None or any(_is_odd(node, rules) for node in nodes):
+        if order is None:
             return False
         # Of those seen first the strongest: the order is by strength.
         owner = min([nodes[n] for n in order], key=_first_seen)
@@ -80,7 +81,7 @@ def find_newcomers(
         return True
 
     for key, link in new_links.items():
-        nodes = [fresh[n] for n in key[1] if n in fresh and uses[n] == 1]
+        nodes = [fresh[n] for n in key[1] if uses[n] == 1 and n in fresh]
         if len(nodes) < len(key[1]) or not look_at(nodes, link):
             links[key] = link
     for node_id, node in fresh.items():

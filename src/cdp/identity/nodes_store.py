@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -11,11 +12,22 @@ import psycopg
 from cdp.identity.profile_id import make_profile_id
 from cdp.identity.sightings import NodeSighting
 from cdp.model import Identifier
+from cdp.storage.copy_rows import copy_rows, pack_text, pack_time
 from cdp.storage.database import Driver
 from cdp.storage.numbers import take_numbers
 
 SHARED = "shared"
 """The variant of a node that names a shared device's own profile."""
+
+
+_WORTH_COPYING = 100
+"""Rows. For fewer a savepoint costs more than COPY saves."""
+_COPIED = (
+    "node_id, component_id, events, type, value, profile_id, first_seen, last_seen, source_numbers"
+)
+_INTEGER = 23
+_pack_numbers = struct.Struct("!hiqiqiq").pack
+_pack_source = struct.Struct("!iiiIiiii").pack
 
 
 class StaleNodes(psycopg.errors.SerializationFailure):
@@ -71,6 +83,18 @@ def insert_nodes(conn: Driver, fresh: Iterable[FreshNode]) -> set[int]:
     rows = sorted(fresh, key=lambda node: node.identifier)
     if not rows:
         return set()
+    if len(rows) >= _WORTH_COPYING:
+        # COPY looks for no conflicts before it meets one, which saves half of the time.
+        try:
+            with conn.transaction():
+                copy_rows(conn, "nodes", _COPIED, (_pack_row(row) for row in rows))
+            return {row.node_id for row in rows}
+        except psycopg.errors.UniqueViolation:
+            pass
+    return _insert_unless_made(conn, rows)
+
+
+def _insert_unless_made(conn: Driver, rows: Sequence[FreshNode]) -> set[int]:
     made = conn.execute(
         """INSERT INTO nodes (node_id, type, value, profile_id, component_id,
                               first_seen, last_seen, events, source_numbers)
@@ -96,6 +120,28 @@ def insert_nodes(conn: Driver, fresh: Iterable[FreshNode]) -> set[int]:
         ),
     ).fetchall()
     return {row[0] for row in made}
+
+
+def _pack_row(row: FreshNode) -> bytes:
+    identifier, seen = row.identifier, row.sighting
+    sources = sorted(seen.sources)
+    count = len(sources)
+    return b"".join(
+        (
+            _pack_numbers(9, 8, row.node_id, 8, row.component_id, 8, seen.events),
+            pack_text(identifier.type),
+            pack_text(identifier.value),
+            pack_text(row.profile_id),
+            pack_time(seen.first),
+            pack_time(seen.last),
+            _pack_source(28, 1, 0, _INTEGER, 1, 1, 4, sources[0])
+            if count == 1
+            else struct.pack(
+                f"!iiiIii{'ii' * count}", 20 + 8 * count, 1, 0, _INTEGER, count, 1,
+                *(number for source in sources for number in (4, source)),
+            ),
+        )
+    )  # fmt: skip
 
 
 def make_shared_node(
