@@ -141,12 +141,9 @@ def test_a_posted_account_is_shown_with_its_traits_members_and_what_they_come_to
 
     assert (shown["account_id"], shown["type"], shown["traits"]) == ("acme", "company", traits)
     assert company.roles() == {"ann@example.com": "decision maker", "bob": "user"}
-    assert shown["figures"] == {
-        "members": 2,
-        "events": 1,
-        "orders": 1,
-        "net_revenue": [{"amount": 500, "currency": "JPY"}],
-    }
+    told = {"members": 2, "events": 1, "orders": 1}
+    assert {name: shown["figures"][name] for name in told} == told
+    assert shown["figures"]["net_revenue"] == [{"amount": 500, "currency": "JPY"}]
     assert company.get("profiles/email:ann@example.com")["accounts"] == [
         {"account_id": "acme", "role": "decision maker"}
     ]

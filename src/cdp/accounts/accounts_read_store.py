@@ -1,8 +1,8 @@
-"""Read accounts from Postgres: what is known of them, their members, what these come to."""
+"""Read accounts from Postgres: what is known of them, and their members."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -49,22 +49,6 @@ class Member(NamedTuple):
     """When it was last said that they belong to it."""
 
 
-class Revenue(NamedTuple):
-    """What the members' orders in one currency come to; ``net`` is in its minor units."""
-
-    currency: str
-    orders_with_net: int
-    net: int
-
-
-class Figures(NamedTuple):
-    """What the members of an account come to, each counted once."""
-
-    members: int
-    events: int
-    revenue: Sequence[Revenue]
-
-
 _ACCOUNT = "SELECT account_no, account_id, created_at FROM accounts WHERE account_id = %s"
 _PAGE = """
 SELECT a.account_no, a.account_id, a.created_at FROM accounts a
@@ -73,7 +57,33 @@ SELECT a.account_no, a.account_id, a.created_at FROM accounts a
         SELECT FROM account_facts f
          WHERE f.account_no = a.account_no AND f.kind = 'field' AND f.name = 'type'
            AND f.value #>> '{}' = %(type)s))
+   AND NOT EXISTS (
+        SELECT FROM unnest(%(names)s::text[], %(values)s::text[]) AS asked (name, value)
+         WHERE NOT EXISTS (
+               SELECT FROM account_facts f
+                WHERE f.account_no = a.account_no AND f.kind = 'trait' AND f.name = asked.name
+                  AND f.value #>> '{}' = asked.value AND f.at <= %(now)s))
+   AND (%(q)s::text IS NULL OR starts_with(lower(a.account_id), lower(%(q)s::text))
+        OR (%(by_name)s AND EXISTS (
+            SELECT FROM account_facts f
+             WHERE f.account_no = a.account_no AND f.kind = 'trait' AND f.name = 'name'
+               AND starts_with(lower(f.value #>> '{}'), lower(%(q)s::text))
+               AND f.at <= %(now)s)))
  ORDER BY a.account_no LIMIT %(limit)s
+"""
+# Of accounts that go round in a circle each counts once.
+_DESCENDANTS = """
+WITH RECURSIVE down AS (
+    SELECT a.account_no, a.account_id, 0 AS depth FROM accounts a WHERE a.account_no = %(account)s
+    UNION
+    SELECT a.account_no, a.account_id, down.depth + 1
+      FROM down
+      JOIN account_facts f
+        ON f.kind = 'field' AND f.name = 'parent' AND f.value #>> '{}' = down.account_id
+       AND f.at <= %(now)s
+      JOIN accounts a ON a.account_no = f.account_no
+     WHERE down.depth < %(deepest)s AND a.account_no <> %(account)s)
+SELECT DISTINCT account_no FROM down ORDER BY account_no
 """
 _FACTS = """
 SELECT account_no, kind, name, value::text, at FROM account_facts
@@ -101,46 +111,27 @@ SELECT a.account_id FROM account_facts f JOIN accounts a USING (account_no)
  ORDER BY a.account_no LIMIT 1000
 """
 # Whichever of a person's identifiers was named last decides, also about the role.
-_MEMBERS = """
+MEMBERS = """
 WITH said AS (
-    SELECT np.profile_no, m.fact, m.value #>> '{}' AS value, m.at,
-           row_number() OVER (PARTITION BY np.profile_no, m.fact
+    SELECT np.profile_no, m.account_no, m.fact, m.value #>> '{}' AS value, m.at,
+           row_number() OVER (PARTITION BY np.profile_no, m.account_no, m.fact
                               ORDER BY m.at DESC, m.message_id COLLATE "C" DESC,
                                        m.source_number DESC, m.node_id) AS age
       FROM account_members m
       JOIN node_profiles np
         ON np.node_id = m.node_id AND m.at >= np.since AND m.at < np.until
-     WHERE m.account_no = %(account)s AND m.at <= %(now)s),
+     WHERE m.account_no = ANY(%(accounts)s::bigint[]) AND m.at <= %(now)s),
 members AS (
     SELECT s.profile_no, max(s.value) FILTER (WHERE s.fact = 'role') AS role,
            max(s.at) FILTER (WHERE s.fact = 'member') AS since
       FROM said s WHERE s.age = 1
-     GROUP BY s.profile_no
+     GROUP BY s.profile_no, s.account_no
     HAVING bool_or(s.fact = 'member' AND s.value = 'true'))
 """
-_MEMBER_PAGE = f"""{_MEMBERS}
+_MEMBER_PAGE = f"""{MEMBERS}
 SELECT m.profile_no, p.profile_id, m.role, m.since
   FROM members m JOIN profiles p USING (profile_no)
  WHERE m.profile_no > %(after)s ORDER BY m.profile_no LIMIT %(limit)s
-"""
-# Counters count for whoever holds a node for all time; a slice of a shared one is counted.
-_COUNTS = f"""{_MEMBERS}
-SELECT (SELECT count(*) FROM members),
-       coalesce(sum(CASE WHEN np.since = '-infinity' AND np.until = 'infinity' THEN n.events
-                         ELSE (SELECT count(*) FROM events e
-                                WHERE e.node_id = np.node_id
-                                  AND e.at >= np.since AND e.at < np.until) END), 0)::bigint
-  FROM members m
-  JOIN node_profiles np ON np.profile_no = m.profile_no
-  JOIN nodes n ON n.node_id = np.node_id
-"""
-_REVENUE = f"""{_MEMBERS}
-SELECT o.currency, count(*) FILTER (WHERE o.total > o.refunded),
-       sum(o.total - o.refunded)::bigint
-  FROM members m
-  JOIN node_profiles np ON np.profile_no = m.profile_no
-  JOIN orders o ON o.node_id = np.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
- GROUP BY o.currency ORDER BY o.currency
 """
 
 
@@ -150,11 +141,31 @@ def find_account(connection: Driver, account_id: str, now: datetime) -> Account 
     return None if row is None else _fill(connection, [Account(*row)], now)[0]
 
 
+class Search(NamedTuple):
+    """Which accounts are asked for; everything that is given holds."""
+
+    type: str | None = None
+    traits: Mapping[str, str] = {}
+    """Values of traits as text: of numbers and booleans as JSON writes them."""
+    q: str | None = None
+    """How the id begins, or the name; case does not count."""
+    by_name: bool = True
+    """Whether ``q`` may look at names."""
+
+
 def list_accounts(
-    connection: Driver, now: datetime, *, after: int, limit: int, type: str | None = None
+    connection: Driver, now: datetime, *, after: int, limit: int, search: Search | None = None
 ) -> list[Account]:
     """Return accounts in the order in which they became known, past the number ``after``."""
-    rows = connection.execute(_PAGE, {"after": after, "limit": limit, "type": type})
+    asked = search or Search()
+    rows = connection.execute(
+        _PAGE,
+        {
+            "after": after, "limit": limit, "now": now, "type": asked.type, "q": asked.q,
+            "by_name": asked.by_name, "names": list(asked.traits),
+            "values": list(asked.traits.values()),
+        },
+    )  # fmt: skip
     return _fill(connection, [Account(*row) for row in rows.fetchall()], now)
 
 
@@ -181,6 +192,14 @@ def read_relatives(
     return _only(above), _only(below)
 
 
+def read_descendants(connection: Driver, account_no: int, now: datetime) -> list[int]:
+    """Return the numbers of an account and of all that stand below it, each once."""
+    rows = connection.execute(
+        _DESCENDANTS, {"account": account_no, "now": now, "deepest": DEEPEST}
+    ).fetchall()
+    return [number for (number,) in rows]
+
+
 def _only(rows: Iterable[tuple[Any, ...]]) -> list[str]:
     return [account_id for (account_id,) in rows]
 
@@ -190,15 +209,6 @@ def read_members(
 ) -> list[Member]:
     """Return the people who belong to an account, each once, past the profile ``after``."""
     rows = connection.execute(
-        _MEMBER_PAGE, {"account": account_no, "now": now, "after": after, "limit": limit}
+        _MEMBER_PAGE, {"accounts": [account_no], "now": now, "after": after, "limit": limit}
     )
     return [Member(*row) for row in rows]
-
-
-def read_figures(connection: Driver, account_no: int, now: datetime) -> Figures:
-    """Return what the members of an account come to."""
-    parameters = {"account": account_no, "now": now}
-    row = connection.execute(_COUNTS, parameters).fetchone()
-    assert row is not None
-    revenue = connection.execute(_REVENUE, parameters).fetchall()
-    return Figures(row[0], row[1], [Revenue(*each) for each in revenue])

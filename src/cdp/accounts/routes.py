@@ -2,51 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from cdp.access import masking
 from cdp.access.guard import require
-from cdp.access.scopes import Caller
+from cdp.access.masking import is_personal
+from cdp.access.scopes import PII_READ, Caller
+from cdp.accounts.account_document import show_account, show_figures, show_members
 from cdp.accounts.accounts_read_store import (
     Account,
-    Figures,
     Member,
+    Search,
     find_account,
     list_accounts,
-    read_figures,
+    read_descendants,
     read_members,
     read_relatives,
 )
-from cdp.errors import NotFound
+from cdp.accounts.figures_store import read_figures
+from cdp.errors import Forbidden, NotFound
 from cdp.receipts import after_profiles
-from cdp.runtime.clock import format_time, now
+from cdp.runtime.clock import now
 from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
-from cdp.storage.database import Database, driver
+from cdp.storage.database import Database, Driver, driver
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 _FIRST_MEMBERS = 100
+_TRAIT_PREFIX = "trait."
 
 
-def create_router(database: Database, read_name: Callable[[str], str]) -> APIRouter:
-    """Return the routes. ``read_name`` gives an id as it was before it travelled in a path."""
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The accounts of one database; ``read_name`` gives an id as it was before its path."""
+
+    database: Database
+    read_name: Callable[[str], str]
+
+    @contextmanager
+    def find(self, account_id: str, moment: datetime) -> Iterator[tuple[Driver, Account]]:
+        """Give a snapshot and the account as of ``moment``; raise ``NotFound`` without one."""
+        with self.database.snapshot() as connection:
+            tx = driver(connection)
+            account = find_account(tx, self.read_name(account_id), moment)
+            if account is None:
+                raise NotFound("account_not_found", "no account goes by this id")
+            yield tx, account
+
+
+def create_router(
+    database: Database, read_name: Callable[[str], str], currency: str = "CNY"
+) -> APIRouter:
+    """Return the routes. ``currency`` is the one in which figures are reported."""
     router = APIRouter(tags=["accounts"], dependencies=[Depends(after_profiles)])
+    accounts = Accounts(database, read_name)
 
     @router.get("/v1/accounts")
     def list_all(
-        caller: Reader, type: str | None = None, limit: Limit = 100, cursor: str | None = None
+        caller: Reader,
+        request: Request,
+        type: str | None = None,
+        q: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Limit = 100,
+        cursor: str | None = None,
     ) -> Response:
-        """List accounts, also of one `type`, in the order in which they became known."""
+        """List accounts in the order in which they became known: all, or those of one `type`, with
+
+        `trait.<name>=<value>`, or whose id or name begins with `q`, in either case.
+        """
+        traits = _read_traits(request.query_params.multi_items(), caller)
+        search = Search(type, traits, q or None, caller.sees_personal)
         after = _decode_place(cursor)
         with database.snapshot() as connection:
-            accounts = list_accounts(
-                driver(connection), now(), after=after, limit=limit + 1, type=type
+            found = list_accounts(
+                driver(connection), now(), after=after, limit=limit + 1, search=search
             )
-        page, following = cut_page(accounts, limit, lambda one: (one.account_no,))
+        page, following = cut_page(found, limit, lambda one: (one.account_no,))
         is_masked = not caller.sees_personal
         return _answer(
             {"data": [show_account(one, is_masked=is_masked) for one in page], "next": following}
@@ -54,18 +91,23 @@ def create_router(database: Database, read_name: Callable[[str], str]) -> APIRou
 
     @router.get("/v1/accounts/{account_id}")
     def get_account(caller: Reader, account_id: str) -> Response:
-        """Show an account: traits, relatives, its first members, and what all members come to."""
+        """Show an account: traits, relatives, its first members, and what all members come to.
+
+        `rollup` is what the members of it and of all accounts below it come to, each person once;
+        null where nothing is below.
+        """
         moment = now()
-        with database.snapshot() as connection:
-            tx = driver(connection)
-            account = find_account(tx, read_name(account_id), moment)
-            if account is None:
-                raise _not_found()
+        with accounts.find(account_id, moment) as (tx, account):
             above, below = read_relatives(tx, account, moment)
             members = read_members(
                 tx, account.account_no, moment, after=0, limit=_FIRST_MEMBERS + 1
             )
-            figures = read_figures(tx, account.account_no, moment)
+            figures = read_figures(tx, [account.account_no], moment, currency)
+            rollup = None
+            if below:
+                family = read_descendants(tx, account.account_no, moment)
+                told = show_figures(read_figures(tx, family, moment, currency))
+                rollup = {"accounts": len(family), **told}
         shown = show_members(members[:_FIRST_MEMBERS], is_masked=not caller.sees_personal)
         return _answer(
             {
@@ -75,6 +117,7 @@ def create_router(database: Database, read_name: Callable[[str], str]) -> APIRou
                 "members": shown,
                 "members_next": _find_next(members, _FIRST_MEMBERS),
                 "figures": show_figures(figures),
+                "rollup": rollup,
             }
         )
 
@@ -84,11 +127,7 @@ def create_router(database: Database, read_name: Callable[[str], str]) -> APIRou
     ) -> Response:
         """List the people who belong to an account, each once, with their role."""
         moment, after = now(), _decode_place(cursor)
-        with database.snapshot() as connection:
-            tx = driver(connection)
-            account = find_account(tx, read_name(account_id), moment)
-            if account is None:
-                raise _not_found()
+        with accounts.find(account_id, moment) as (tx, account):
             members = read_members(tx, account.account_no, moment, after=after, limit=limit + 1)
         shown = show_members(members[:limit], is_masked=not caller.sees_personal)
         return _answer({"data": shown, "next": _find_next(members, limit)})
@@ -96,39 +135,20 @@ def create_router(database: Database, read_name: Callable[[str], str]) -> APIRou
     return router
 
 
-def show_account(account: Account, *, is_masked: bool) -> dict[str, Any]:
-    """Return an account's own facts."""
-    traits = masking.mask_traits(account.traits) if is_masked else account.traits
-    updated_at = account.updated_at
-    return {
-        "account_id": account.account_id,
-        "type": account.type,
-        "parent_account_id": account.parent,
-        "traits": traits,
-        "created_at": format_time(account.created_at),
-        "updated_at": None if updated_at is None else format_time(updated_at),
+def _read_traits(parameters: Iterable[tuple[str, str]], caller: Caller) -> dict[str, str]:
+    """Return which traits are asked for; who may not see one may not look for it either."""
+    found = {
+        name.removeprefix(_TRAIT_PREFIX): value
+        for name, value in parameters
+        if name.startswith(_TRAIT_PREFIX)
     }
-
-
-def show_members(members: Iterable[Member], *, is_masked: bool) -> list[dict[str, Any]]:
-    """Return members as they are listed; a role is free text, so it may hold a contact."""
-    rows = [
-        {"profile_id": one.profile_id, "role": one.role, "since": format_time(one.since)}
-        for one in members
-    ]
-    return [masking.mask_traits(row) for row in rows] if is_masked else rows
-
-
-def show_figures(figures: Figures) -> dict[str, Any]:
-    """Return the sums over the members; revenue is net of refunds, per currency."""
-    return {
-        "members": figures.members,
-        "events": figures.events,
-        "orders": sum(each.orders_with_net for each in figures.revenue),
-        "net_revenue": [
-            {"amount": each.net, "currency": each.currency} for each in figures.revenue
-        ],
-    }
+    for name in found:
+        if is_personal(name) and not caller.sees_personal:
+            raise Forbidden(
+                "forbidden", f"to search by {name} takes the scope {PII_READ}",
+                details={"scope": PII_READ},
+            )  # fmt: skip
+    return found
 
 
 def _find_next(members: list[Member], limit: int) -> str | None:
@@ -139,10 +159,6 @@ def _find_next(members: list[Member], limit: int) -> str | None:
 
 def _decode_place(cursor: str | None) -> int:
     return decode_cursor(cursor, tuple[int])[0] if cursor else 0
-
-
-def _not_found() -> NotFound:
-    return NotFound("account_not_found", "no account goes by this id")
 
 
 def _answer(document: dict[str, Any]) -> Response:

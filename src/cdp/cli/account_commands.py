@@ -26,13 +26,18 @@ def _ask(path: str, **params: Any) -> Any:
 @app.command("list")
 def list_accounts(
     kind: Annotated[str | None, typer.Option("--type", help="Only of this type.")] = None,
+    q: Annotated[str | None, typer.Option("--q", help="How the id or the name begins.")] = None,
+    traits: Annotated[
+        list[str] | None, typer.Option("--trait", metavar="NAME=VALUE", help="With this trait.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where `next` says.")] = None,
     after: After = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List accounts in the order in which they became known."""
-    page = _ask("/v1/accounts", type=kind, limit=limit, cursor=cursor, after=after)
+    asked = dict(_read_trait(one) for one in traits or ())
+    page = _ask("/v1/accounts", type=kind, q=q, limit=limit, cursor=cursor, after=after, **asked)
     if as_json:
         print_record(page, as_json=True)
         return
@@ -48,6 +53,7 @@ def show(account_id: AccountId, after: After = None, as_json: JsonFlag = False) 
         print_record(account, as_json=True)
         return
     members, traits = account.pop("members"), account.pop("traits")
+    figures, rollup = account.pop("figures"), account.pop("rollup")
     print_record(account, as_json=False)
     print()
     print_rows(
@@ -56,4 +62,75 @@ def show(account_id: AccountId, after: After = None, as_json: JsonFlag = False) 
         as_json=False,
     )
     print()
+    print_record(figures, as_json=False)
+    if rollup is not None:
+        print("\nwith all accounts below it")
+        print_record(rollup, as_json=False)
+    print()
     print_rows(members, ["profile_id", "role", "since"], as_json=False)
+
+
+Rows = Annotated[int, typer.Option(min=1, max=1000)]
+Cursor = Annotated[str | None, typer.Option(help="Go on where `next` says.")]
+Below = Annotated[bool, typer.Option("--below", help="Those of the accounts below it too.")]
+
+
+def _show_list(account_id: str, name: str, columns: list[str], as_json: bool, **asked: Any) -> None:
+    page = _ask(f"/v1/accounts/{quote(account_id, safe='')}/{name}", **asked)
+    if as_json:
+        print_record(page, as_json=True)
+        return
+    print_rows(page["data"], columns, as_json=False)
+
+
+@app.command("members")
+def members(
+    account_id: AccountId,
+    limit: Rows = 50,
+    cursor: Cursor = None,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List who belongs to an account, and as what."""
+    columns = ["profile_id", "role", "since"]
+    _show_list(account_id, "members", columns, as_json, limit=limit, cursor=cursor, after=after)
+
+
+@app.command("orders")
+def orders(
+    account_id: AccountId,
+    below: Below = False,
+    limit: Rows = 50,
+    cursor: Cursor = None,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what its members bought, newest first."""
+    _show_list(
+        account_id, "orders", ["placed_at", "profile_id", "order_id", "status", "net"], as_json,
+        below=below, limit=limit, cursor=cursor, after=after,
+    )  # fmt: skip
+
+
+@app.command("events")
+def events(
+    account_id: AccountId,
+    event: Annotated[str | None, typer.Option(help="Only events of this name.")] = None,
+    below: Below = False,
+    limit: Rows = 50,
+    cursor: Cursor = None,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what its members did, newest first."""
+    _show_list(
+        account_id, "events", ["timestamp", "profile_id", "type", "event", "properties"], as_json,
+        event=event, below=below, limit=limit, cursor=cursor, after=after,
+    )  # fmt: skip
+
+
+def _read_trait(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"{text!r}: write a trait as NAME=VALUE")
+    return f"trait.{name}", value

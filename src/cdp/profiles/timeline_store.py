@@ -137,7 +137,7 @@ def read_timeline(
             until=until,
             past=past,
         )
-    return [_read(row) for row in rows]
+    return [read_row(row) for row in rows]
 
 
 # Only what can have said something of the person travels.
@@ -171,7 +171,8 @@ def read_said(connection: Driver, profile_no: int, archived: Archived | None = N
     ]
 
 
-def _read(row: tuple[Any, ...]) -> TimelineEvent:
+def read_row(row: tuple[Any, ...]) -> TimelineEvent:
+    """Return an event from the columns that a page of the timeline is read by."""
     number, message_id, kind, name, at, received_at, original_at, properties, context, group = row
     return TimelineEvent(
         source_number=number,
