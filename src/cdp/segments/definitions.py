@@ -130,6 +130,10 @@ def depends_on_time(node: Any) -> bool:
         return any(depends_on_time(inner) for inner in node)
     if not isinstance(node, dict):
         return False
+    if "builtin" in node:
+        # Its figures move with the days, at most; the rules in it as any rule.
+        settings = node.get("settings") or {}
+        return depends_on_time([settings.get("components"), settings.get("stages")])
     within, aggregate = node.get("within"), node.get("aggregate")
     return (
         node.get("op") in _TIME_OPERATORS

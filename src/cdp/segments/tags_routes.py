@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -32,6 +34,8 @@ from cdp.segments.service import (
 from cdp.segments.tags import CATEGORIES, TYPES, decide_type, parse_definition, require_type
 from cdp.segments.tags_store import Tag
 from cdp.storage.database import Driver, driver
+
+_MOVES_SHOWN = timedelta(days=30)
 
 
 class _Body(BaseModel):
@@ -223,7 +227,7 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
         with services.database.transaction() as connection:
             tx = driver(connection)
             tag = _require_tag(tx, key)
-            computed = computations_store.find_computation(tx, key)
+            computed = _read_computation(tx, tag)
         count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
         return {**_show(services, tag, count, computed), **freshness}
 
@@ -303,6 +307,16 @@ def _evaluate_and_show(services: Segments, key: str) -> dict[str, Any]:
         computed = computations_store.find_computation(tx, key)
     count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
     return {**_show(services, tag, count, computed), **freshness}
+
+
+def _read_computation(tx: Driver, tag: Tag) -> Computation | None:
+    """Return what a tag came to; of a lifecycle with the moves of the last 30 days."""
+    computed = computations_store.find_computation(tx, tag.key)
+    kind = find_kind(tag.document)
+    if computed is None or kind is None or kind.moves_by is None:
+        return computed
+    moves = computations_store.count_moves(tx, tag.key, kind.moves_by, now() - _MOVES_SHOWN)
+    return replace(computed, summary={**computed.summary, "moves": moves})
 
 
 def _read_computations(tx: Driver, tags: list[Tag]) -> dict[str, Computation | None]:

@@ -60,6 +60,26 @@ def write_computation(
     )
 
 
+_MOVES = """
+SELECT left_stage, stage, count(*)
+  FROM (SELECT at, value ->> %(field)s AS stage,
+               lag(value ->> %(field)s) OVER (PARTITION BY profile_id ORDER BY change_no)
+                   AS left_stage
+          FROM tag_changes WHERE key = %(key)s AND value IS NOT NULL) told
+ WHERE at > %(since)s AND left_stage <> stage
+ GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+"""
+
+
+def count_moves(connection: Driver, key: str, field: str, since: datetime) -> list[dict[str, Any]]:
+    """Return how many people moved from one value of a tag's ``field`` to another after ``since``,
+
+    most first.
+    """
+    rows = connection.execute(_MOVES, {"key": key, "field": field, "since": since})
+    return [{"from": before, "to": after, "people": count} for before, after, count in rows]
+
+
 def delete_computation(connection: Driver, key: str) -> None:
     """Forget the computation of a tag that is no more, or no longer built in."""
     connection.execute("DELETE FROM tag_computations WHERE key = %s", (key,))

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cdp.segments.builtins import clv_engine, nps_engine, rfm_engine
+from cdp.segments.builtins import (
+    churn_engine,
+    clv_engine,
+    cross_sell_engine,
+    engagement_engine,
+    health_engine,
+    lifecycle_engine,
+    nps_engine,
+    preferred_engine,
+    rfm_engine,
+    sentiment_engine,
+)
 from cdp.segments.builtins.clv_simple import SimpleSettings
 from cdp.segments.builtins.definition import BuiltIn
 from cdp.segments.builtins.figures import Computed
@@ -24,7 +35,14 @@ _COMPUTES: dict[str, Compute] = {
     "rfm": rfm_engine.compute_rfm,
     "value_tier": rfm_engine.compute_value_tier,
     "clv": _compute_clv,
+    "churn_risk": churn_engine.compute_churn_risk,
+    "health": health_engine.compute_health,
     "nps": nps_engine.compute_nps,
+    "lifecycle": lifecycle_engine.compute_lifecycle,
+    "engagement": engagement_engine.compute_engagement,
+    "preferred": preferred_engine.compute_preferred,
+    "sentiment": sentiment_engine.compute_sentiment,
+    "cross_sell": cross_sell_engine.compute_cross_sell,
 }
 
 

