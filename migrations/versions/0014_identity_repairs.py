@@ -79,6 +79,9 @@ def upgrade() -> None:
         "ix_node_profiles_cut", "node_profiles", ["node_id"],
         postgresql_where=sa.text("since > '-infinity'"),
     )  # fmt: skip
+    op.create_index(
+        "ix_profile_changes_from", "profile_changes", [sa.text("(details ->> 'from')")]
+    )
     for table, name, _ in _REGISTERS:
         op.add_column(
             table,
@@ -109,4 +112,5 @@ def downgrade() -> None:
         op.drop_constraint(f"pk_{table}", table, type_="primary")
         op.drop_column(table, "since")
         op.create_primary_key(f"pk_{table}", table, ["node_id", name])
+    op.drop_index("ix_profile_changes_from", "profile_changes")
     op.drop_index("ix_node_profiles_cut", "node_profiles")

@@ -170,7 +170,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     archived = ArchivedEvents(archive.folder) if archive else None
     yield _make_consent_routes(services)
     yield profile_routes.create_router(
-        database, normalise, archived, list_parts(services.rules.get)
+        database, normalise, archived, list_parts(services.rules.get, settings.currency)
     )
     yield archive_routes.create_router(database, archive)
     yield account_routes.create_router(database, restore_slashes, settings.currency)

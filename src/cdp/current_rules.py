@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from cdp.identity.identifiers import normalise
+from cdp.errors import NotFound
+from cdp.identity.identifiers import find_block, normalise
 from cdp.identity.rules import Rules
 from cdp.identity.rules_store import read_rules
 from cdp.storage.database import Database, driver
@@ -44,3 +45,19 @@ class CurrentRules:
     def normalise(self, kind: str, value: object) -> str | None:
         """Return the one spelling of an identifier's value; ``None`` when it names nobody."""
         return normalise(kind, value, self.get())
+
+    def read_name(self, kind: str, value: object) -> str | None:
+        """Return the spelling of a value by which a person is asked for, as ``normalise`` does.
+
+        Raises ``NotFound`` that says by which rule a blocked value names nobody.
+        """
+        text = self.normalise(kind, value)
+        block = find_block(kind, value, self.get()) if text is None else None
+        if block is not None:
+            details = {
+                "withheld": "blocked",
+                "rule": block.kind,
+                "identifier": str(block.identifier),
+            }
+            raise NotFound("profile_not_found", block.message, details=details)
+        return text

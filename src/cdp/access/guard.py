@@ -51,8 +51,11 @@ public = _Public()
 
 
 def require(*scopes: str) -> Requirement:
-    """Return the dependency for a route that needs all of ``scopes``; none: any valid token."""
-    unknown = [scope for scope in scopes if scope not in SCOPES]
+    """Return the dependency for a route that needs all of ``scopes``; none: any valid token.
+
+    ``a|b`` is either of the two.
+    """
+    unknown = [one for scope in scopes for one in scope.split("|") if one not in SCOPES]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is not a scope")
     return Requirement(scopes)
@@ -140,7 +143,7 @@ class Guard:
         if missing:
             raise Forbidden(
                 "missing_scope",
-                f"this needs a token with the scope {missing[0]}",
+                f"this needs a token with the scope {missing[0].replace('|', ' or ')}",
                 details={"missing": missing},
             )
         return caller

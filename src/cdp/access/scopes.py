@@ -46,5 +46,5 @@ class Caller:
         return scope in self.scopes or ADMIN in self.scopes
 
     def lacks(self, scopes: Iterable[str]) -> list[str]:
-        """Return those of ``scopes`` that they do not hold, in order."""
-        return [scope for scope in scopes if not self.may(scope)]
+        """Return those of ``scopes`` that they do not hold, in order; ``a|b`` is either."""
+        return [scope for scope in scopes if not any(map(self.may, scope.split("|")))]

@@ -21,11 +21,11 @@ from cdp.identity.identifiers import normalise
 from cdp.identity.rules import Rules
 from cdp.model import Identifier
 from cdp.runtime.clock import format_time, now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, driver
 
 Steward = Annotated[Caller, Depends(require("identity:write"))]
-Reader = Annotated[Caller, Depends(require("profiles:read"))]
+Reader = Annotated[Caller, Depends(require("profiles:read|identity:write"))]
 Answer = TypeVar("Answer")
 
 _TRIES = 5
@@ -139,8 +139,7 @@ def add_routes(
         below = decode_cursor(cursor, tuple[int])[0] if cursor else None
         with database.snapshot() as connection:
             found = list_decisions(driver(connection), below=below, limit=limit + 1)
-        page = found[:limit]
-        following = encode_cursor((page[-1].decision_no,)) if len(found) > limit else None
+        page, following = cut_page(found, limit, lambda one: (one.decision_no,))
         return {"data": [_show_decision(one, caller) for one in page], "next": following}
 
 

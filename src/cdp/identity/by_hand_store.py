@@ -67,7 +67,9 @@ class Hand(Deciding):
         if len(set(after.values())) > 1:
             raise self._refusal(link_id)
         details = {"allow_unique_conflict": allow_unique_conflict}
-        self.tell("merged_by_hand", decision_id, after.values(), batch_id, **details)
+        # To all who were, too: once it is undone they are theirs again.
+        told = {*before.values(), *after.values()}
+        self.tell("merged_by_hand", decision_id, told, batch_id, **details)
         self.close(batch_id)
         return self.decided(decision_id, nodes)
 
@@ -98,7 +100,8 @@ class Hand(Deciding):
         decision_id, _ = self.decide("unmerge", kind, nodes, node_ids, labels)
         batch_id = open_batch(self.conn)
         self.replay(node_ids, batch_id)
-        self.tell("parted_by_hand", decision_id, self.owners(node_ids).values(), batch_id)
+        told = {*before.values(), *self.owners(node_ids).values()}
+        self.tell("parted_by_hand", decision_id, told, batch_id)
         self.close(batch_id)
         return self.decided(decision_id, nodes)
 

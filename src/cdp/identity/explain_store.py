@@ -171,16 +171,44 @@ def _read_evidence(conn: Driver, link_ids: Collection[int]) -> dict[int, Evidenc
 
 
 def list_changes(conn: Driver, node_ids: Sequence[int]) -> list[Mapping[str, Any]]:
-    """Return what happened to every profile that these nodes ever named, oldest first."""
+    """Return what happened to every profile that these nodes ever named, oldest first.
+
+    A merge is written down for whoever takes in the other, a decision for everybody it concerned;
+    so whoever is parted again finds both.
+    """
     rows = conn.execute(
-        """SELECT c.change_no, c.profile_id, c.change, c.details, c.at
-             FROM profile_changes c
-             JOIN nodes n ON n.profile_id = c.profile_id
-            WHERE n.node_id = ANY(%b) ORDER BY c.change_no""",
+        """WITH mine AS (SELECT profile_id FROM nodes WHERE node_id = ANY(%b)),
+           found AS (
+               SELECT c.* FROM mine JOIN profile_changes c USING (profile_id)
+                UNION
+               SELECT c.* FROM mine
+                 JOIN profile_changes c ON c.details ->> 'from' = mine.profile_id)
+           SELECT f.profile_id, f.change, f.details, f.at
+             FROM (SELECT DISTINCT ON (batch_id, change, details) * FROM found
+                    ORDER BY batch_id, change, details, change_no) f
+            ORDER BY f.change_no""",
         (sorted(node_ids),),
     ).fetchall()
     return [
-        {"profile_id": row[1], "change": row[2], "details": row[3], "at": row[4]} for row in rows
+        {"profile_id": row[0], "change": row[1], "details": row[2], "at": row[3]} for row in rows
+    ]
+
+
+def list_blocked(conn: Driver, blocked: Identifier, node_ids: Sequence[int]) -> list[Step]:
+    """Return by which events a blocked identifier would belong to some nodes."""
+    rows = conn.execute(
+        """SELECT a.type, a.value, r.at, r.link_id
+             FROM nodes b
+             JOIN refusals r ON r.node_b = b.node_id AND r.reason = 'blocked'
+             JOIN nodes a ON a.node_id = r.node_a
+            WHERE b.type = %s AND b.value = %s AND b.variant = '' AND r.node_a = ANY(%s)
+            ORDER BY r.at, r.link_id""",
+        (*blocked, sorted(node_ids)),
+    ).fetchall()
+    evidence = _read_evidence(conn, {row[3] for row in rows})
+    return [
+        Step(Identifier(row[0], row[1]), blocked, "blocked", row[2], evidence[row[3]])
+        for row in rows
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 from cdp.identity.default_types import HASHED_TYPES
 from cdp.identity.patterns import compile_pattern
@@ -25,6 +26,25 @@ _RESERVED = frozenset({"id"})
 """Types by which something else is asked for: any profile id ever issued."""
 
 
+class Block(NamedTuple):
+    """Why an identifier names nobody: a decision by hand, or a value or pattern of its type."""
+
+    identifier: Identifier
+    kind: Literal["by_hand", "value", "pattern"]
+    by: str
+    """The value or the pattern that is blocked."""
+
+    @property
+    def message(self) -> str:
+        """In one sentence, for whoever asked."""
+        rule = {
+            "by_hand": "blocked by hand",
+            "value": "a blocked value of its type in the rules",
+            "pattern": f"blocked by the pattern {self.by} in the rules",
+        }[self.kind]
+        return f"this identifier names nobody: {rule}; events that carry it hang on their others"
+
+
 def identify(claims: Sequence[tuple[str, object]], rules: Rules) -> tuple[Identifier, ...]:
     """Return the identifiers that ``claims`` (type, raw value) make, strongest first.
 
@@ -44,7 +64,31 @@ def normalise(type_name: str, value: object, rules: Rules) -> str | None:
 
 def is_blocked(identifier: Identifier, rules: Rules) -> bool:
     """Whether ``identifier`` (normalised) names nobody: by its type's rule, or by hand."""
-    return _reader_of(rules).names_nobody(identifier)
+    reader = _reader_of(rules)
+    return not reader.was_read(identifier) and reader.is_blocked(identifier.type, identifier.value)
+
+
+def find_block(type_name: str, value: object, rules: Rules) -> Block | None:
+    """Say by which rule ``value`` names nobody, and how it would be spelt; ``None``: by none."""
+    open_types = {
+        name: rule.model_copy(update={"blocked": (), "blocked_patterns": ()})
+        for name, rule in rules.types.items()
+    }
+    unblocked = rules.with_blocks(frozenset()).model_copy(update={"types": open_types})
+    text = _Reader(unblocked).normalise(type_name, value)
+    if text is None:
+        return None
+    name = Identifier(type_name, text)
+    if name in rules.blocks:
+        return Block(name, "by_hand", text)
+    rule = rules.rule_of(type_name)
+    bare = text.strip(_QUOTES).strip().lower()
+    if bare in {one.lower() for one in rule.blocked}:
+        return Block(name, "value", bare)
+    for pattern in rule.blocked_patterns:
+        if _compile(pattern)(bare):
+            return Block(name, "pattern", pattern)
+    return Block(name, "value", text) if is_blocked(name, rules) else None
 
 
 class _Reader:
@@ -55,8 +99,6 @@ class _Reader:
         self._checks: dict[str, Callable[[str], bool]] = {}
         self._cache: dict[tuple[str, str], _Ranked | None] = {}
         self._sets: dict[tuple[tuple[str, object], ...], tuple[Identifier, ...]] = {}
-        self._judged: dict[Identifier, bool] = {}
-        """Whether it names nobody, of identifiers from the database: many are asked for again."""
 
     def identify(self, claims: Sequence[tuple[str, object]]) -> tuple[Identifier, ...]:
         # The events of one person mostly make the same claims, all of text.
@@ -121,18 +163,10 @@ class _Reader:
             spelled = add_scope(spelled, find_scope(type_name, rule.scope, said))
         return None if len(spelled) > MAX_LENGTH else spelled
 
-    def names_nobody(self, identifier: Identifier) -> bool:
+    def was_read(self, identifier: Identifier) -> bool:
+        """Whether a claim was remembered that says ``identifier`` as it is: it names somebody."""
         known = self._cache.get(identifier)
-        if known is not None and known[1] == identifier:
-            # A claim was read that says it as it is: it names somebody.
-            return False
-        judged = self._judged.get(identifier)
-        if judged is None:
-            if len(self._judged) >= _CACHE_SIZE:
-                self._judged.clear()
-            judged = self.is_blocked(identifier.type, identifier.value)
-            self._judged[identifier] = judged
-        return judged
+        return known is not None and known[1] == identifier
 
     def is_blocked(self, type_name: str, text: str) -> bool:
         if self._rules.blocks and self._is_blocked_by_hand(type_name, text):

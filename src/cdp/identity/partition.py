@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from cdp.identity.facts import ProfileKey, Resolution
+from cdp.identity.facts import Join, ProfileKey, Resolution
 from cdp.model import Slot
 
 
@@ -127,6 +127,30 @@ def compare(
     diff.gone = sorted(before.keys() - after.keys())
     _tell(diff, wanted, spans, before, after, profile_ids)
     return diff
+
+
+def cite(
+    diff: PartitionDiff,
+    joins: Iterable[Join],
+    messages: Mapping[int, str],
+    spans: Mapping[int, tuple[Span, ...]],
+    profile_ids: Mapping[int, str],
+) -> None:
+    """Name in each merge the event behind it: the first new one that joined the absorbed profile.
+
+    ``messages`` are those of new links, ``spans`` who was whose before.
+    """
+    cited: dict[str, str] = {}
+    for join in sorted(joins, key=lambda join: (join.at, join.link_id)):
+        if join.link_id in messages:
+            for node_id in (join.strong, join.weak):
+                for span in spans.get(node_id, ()):
+                    cited.setdefault(profile_ids[span.profile_no], messages[join.link_id])
+    for position, one in enumerate(diff.changes):
+        message = cited.get(one.details.get("from", ""))
+        if message is not None and one.change in ("merged", "renamed"):
+            details = {**one.details, "message_id": message}
+            diff.changes[position] = one._replace(details=details)
 
 
 def _list_cut(node_id: int, old: Sequence[Span], rows: Sequence[Span]) -> Iterator[Slot]:

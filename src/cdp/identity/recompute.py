@@ -30,7 +30,14 @@ from cdp.identity.nodes_store import (
     quarantine_nodes,
     update_nodes,
 )
-from cdp.identity.partition import Span, compare, number_joins, number_profiles
+from cdp.identity.partition import (
+    PartitionDiff,
+    Span,
+    cite,
+    compare,
+    number_joins,
+    number_profiles,
+)
 from cdp.identity.partition_store import lock_profiles, write_diff, write_refusals
 from cdp.identity.plain import resolve_any
 from cdp.identity.replay_tally import tally
@@ -360,6 +367,8 @@ class _Recomputation:
         self._write_refusals(refusals)
         self._quarantine()
         diff = compare(wanted, joined_at, stored.spans, stored.profiles, stored.profile_ids)
+        if diff.merges:
+            self._cite(diff)
         if diff.cut:
             lock_nodes(self.conn, {slot.node_id for slot in diff.cut})
         written = {row.profile_no for row in (*diff.made, *diff.changed)} | set(diff.gone)
@@ -373,6 +382,12 @@ class _Recomputation:
         changes.left_profiles |= {span.profile_no for _, span in diff.stale} - set(diff.gone)
         changes.merges.extend(diff.merges)
         changes.merges.extend(one.details for one in diff.changes if one.change == "parted")
+
+    def _cite(self, diff: PartitionDiff) -> None:
+        new = [self.done.links[key] for key in self.news.new_links if key in self.done.links]
+        joins = chain.from_iterable(found.joins for found in self.resolutions.values())
+        messages = {link.link_id: link.first_message_id for link in new}
+        cite(diff, joins, messages, self.stored.spans, self.stored.profile_ids)
 
     def _write_refusals(self, wanted: Mapping[Refusal, int]) -> None:
         before = self.stored.component_of

@@ -16,7 +16,7 @@ from cdp.identity.rules import Rules
 from cdp.runtime.clock import format_time
 from cdp.storage.database import Database, driver
 
-Reader = Annotated[Caller, Depends(require("profiles:read"))]
+Reader = Annotated[Caller, Depends(require("profiles:read|identity:write"))]
 
 
 class RollbackBody(BaseModel):

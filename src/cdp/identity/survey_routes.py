@@ -16,7 +16,7 @@ from cdp.identity.rules_store import read_rules as read_newest
 from cdp.runtime.clock import format_time
 from cdp.storage.database import Database, driver
 
-Reader = Annotated[Caller, Depends(require("profiles:read"))]
+Reader = Annotated[Caller, Depends(require("profiles:read|identity:write"))]
 
 
 def add_routes(router: APIRouter, database: Database, read_rules: Callable[[], Rules]) -> None:

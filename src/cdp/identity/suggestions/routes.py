@@ -23,10 +23,11 @@ from cdp.identity.suggestions.runner import SuggestionRunner, is_installed
 from cdp.identity.suggestions.show import show_run, show_suggestion
 from cdp.identity.suggestions.sides_store import read_sides
 from cdp.runtime.clock import now
-from cdp.runtime.cursors import decode_cursor, encode_cursor
+from cdp.runtime.cursors import cut_page, decode_cursor
 from cdp.storage.database import Database, Driver, driver
 
 Steward = Annotated[Caller, Depends(require("identity:write"))]
+Reader = Annotated[Caller, Depends(require("profiles:read|identity:write"))]
 _TRIES = 5
 
 
@@ -71,7 +72,7 @@ def create_router(
 
     @router.get("/v1/identity/suggestions")
     def get_suggestions(
-        caller: Steward,
+        caller: Reader,
         status: Status = "open",
         min_score: Annotated[float, Query(ge=0, le=1)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -85,11 +86,8 @@ def create_router(
             found = list_suggestions(
                 tx, status=status, min_score=min_score, below=below, limit=limit + 1
             )
-            page = found[:limit]
+            page, following = cut_page(found, limit, lambda one: (one.score, one.number))
             shown = show(tx, page, caller)
-        following = None
-        if len(found) > limit:
-            following = encode_cursor((page[-1].score, page[-1].number))
         return {
             "data": shown,
             "next": following,
@@ -106,7 +104,7 @@ def create_router(
         return show_run(run, is_installed=True) or {}
 
     @router.get("/v1/identity/suggestions/run")
-    def get_run(caller: Steward) -> dict[str, Any]:
+    def get_run(caller: Reader) -> dict[str, Any]:
         """Show the newest search: how far it is, or how it ended."""
         run = runner.newest()
         if run is None:
@@ -124,7 +122,7 @@ def create_router(
         return show_run(ended, is_installed=True) or {}
 
     @router.get("/v1/identity/suggestions/{suggestion_id}")
-    def get_suggestion(caller: Steward, suggestion_id: str) -> dict[str, Any]:
+    def get_suggestion(caller: Reader, suggestion_id: str) -> dict[str, Any]:
         """Show one suggestion, decided or not."""
         with database.snapshot() as connection:
             tx = driver(connection)
