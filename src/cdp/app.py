@@ -108,6 +108,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.accounts import routes as account_routes
     from cdp.analytics import rebuild_routes
     from cdp.analytics import routes as analytics_routes
+    from cdp.archive import retention_routes
     from cdp.archive import routes as archive_routes
     from cdp.archive.archived_events import ArchivedEvents
     from cdp.archive.open_archive import open_archiver
@@ -120,7 +121,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.orders import rates_routes
     from cdp.orders import routes as order_routes
     from cdp.plan import routes as plan_routes
-    from cdp.profiles import feed_routes, search_routes
+    from cdp.profiles import feed_routes, search_routes, visits_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles.profile_names import parse_profile_name, restore_slashes
     from cdp.segments import members_routes, tags_routes
@@ -169,10 +170,12 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     archive = open_archiver(settings, database)
     archived = ArchivedEvents(archive.folder) if archive else None
     yield _make_consent_routes(services)
+    yield visits_routes.create_router(people)
     yield profile_routes.create_router(
         database, normalise, archived, list_parts(services.rules.get, settings.currency)
     )
     yield archive_routes.create_router(database, archive)
+    yield retention_routes.create_router(database)
     yield account_routes.create_router(database, restore_slashes, settings.currency)
     yield account_activity_routes.create_router(database, restore_slashes)
     find_person = profile_routes.People(database, services.rules.read_name).find_number

@@ -13,17 +13,25 @@ from cdp.identity.explain_store import list_changes, list_steps
 from cdp.identity.history import order_history
 from cdp.identity.routes import show_line
 from cdp.identity.rules import Rules
+from cdp.orders.figures import show_figures
 from cdp.orders.order_document import show_order
-from cdp.orders.orders_read_store import read_orders
+from cdp.orders.orders_read_store import read_all_orders, read_orders
 from cdp.profiles.profile_parts import PartQuery, ReadPart
 from cdp.profiles.profile_store import list_nodes
+from cdp.profiles.visits_routes import read_channels_part, read_sessions_part
 from cdp.runtime.cursors import cut_page
 from cdp.service.fold import LISTS, show_service
 from cdp.service.service_store import read_service_events
+from cdp.storage.rates_store import read_rates_for
+
+_TOP = 10
 
 
-def list_parts(read_rules: Callable[[], Rules]) -> Mapping[str, ReadPart]:
-    """Return the parts of other stages than ``profiles``, by name."""
+def list_parts(read_rules: Callable[[], Rules], currency: str = "CNY") -> Mapping[str, ReadPart]:
+    """Return the parts of other stages than ``profiles``, by name.
+
+    ``currency`` is the one in which figures are reported.
+    """
 
     def read_history(query: PartQuery) -> Any:
         nodes = list_nodes(query.tx, query.profile_no)
@@ -31,10 +39,20 @@ def list_parts(read_rules: Callable[[], Rules]) -> Mapping[str, ReadPart]:
         lines = order_history(steps, list_changes(query.tx, nodes))
         return {"data": [show_line(line, query.caller) for line in lines], "next": None}
 
+    def read_figures(query: PartQuery) -> Any:
+        orders = read_all_orders(query.tx, query.profile_no)
+        money = ((order.currency, order.placed_at) for order in orders)
+        rates = read_rates_for(query.tx, money, currency)
+        figures = show_figures(orders, currency, rates, query.now, _TOP)
+        return masking.mask_properties(figures) if query.is_masked else figures
+
     return {
+        "figures": read_figures,
+        "channels": read_channels_part,
         "history": read_history,
         "orders": read_orders_part,
         "service": read_service_part,
+        "sessions": read_sessions_part,
     }
 
 

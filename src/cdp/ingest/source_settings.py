@@ -18,8 +18,11 @@
     mapping            document (custom), see ``hooks.mapping``
     order_id_from      "id" | "number": which of the shop's two numbers names an order
     customer_id_type   type of identifier that the shop's customer id is
+    retention_days     1 … 36500: how long its events are kept; what they came to stays
     identifier_scope   name of the system whose numbers it brings, or {type: name}
     previous_id_type   type of identifier that an alias's previousId is
+    session_minutes    0 … 1440: after so long without an event a new session; 0: it has none
+    channel            name of the channel that its people use: web, app, wechat, store…
 
 Whoever adds a setting adds a line to ``_CHECKS``. A key that is nearly one of these is refused as
 a typing mistake; any other is a note of the user's own, and kept.
@@ -214,6 +217,16 @@ def _check_positive(value: Any, path: str = "") -> None:
         raise _Wrong(f"more than 0, at most {_LARGEST_RATE}", path)
 
 
+def _check_minutes(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1440:
+        raise _Wrong("a whole number of minutes, 0 to 1440")
+
+
+def _check_days(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 36_500:
+        raise _Wrong("a whole number of days, 1 to 36500")
+
+
 def _check_mapping(value: Any) -> None:
     wrong = read_mapping(value)
     if isinstance(wrong, tuple):
@@ -248,4 +261,7 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "customer_id_type": _check_name,
     "identifier_scope": _check_system,
     "previous_id_type": _check_name,
+    "session_minutes": _check_minutes,
+    "channel": _check_name,
+    "retention_days": _check_days,
 }

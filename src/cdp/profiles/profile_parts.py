@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from cdp.access import masking
 from cdp.access.scopes import Caller
 from cdp.errors import Unprocessable
 from cdp.profiles import profile_document as documents
 from cdp.profiles.accounts_read_store import read_accounts
-from cdp.profiles.profile_store import Source, read_segments, read_tags
+from cdp.profiles.profile_store import PARTS, Source, read_segments, read_tags
 from cdp.profiles.service_read_store import read_service_counts
 from cdp.profiles.timeline_store import Archived, read_timeline
 from cdp.profiles.touches_store import read_touches
@@ -56,9 +57,17 @@ class Member(NamedTuple):
     """Returns their values in order."""
 
 
+def read_touches_part(query: PartQuery) -> Sequence[Any]:
+    """Return the first and the last touch of a person until now."""
+    touches = read_touches(query.tx, query.profile_no, query.now)
+    if not query.is_masked:
+        return touches
+    return [one if one is None else masking.mask_properties(one) for one in touches]
+
+
 DOCUMENT: tuple[Member, ...] = (
     Member(("accounts",), lambda one: [read_accounts(one.tx, one.profile_no, one.now)]),
-    Member(("first_touch", "last_touch"), lambda one: read_touches(one.tx, one.profile_no)),
+    Member(("first_touch", "last_touch"), read_touches_part),
     Member(("service",), lambda one: [read_service_counts(one.tx, one.profile_no, one.now)]),
 )
 ALWAYS = frozenset({"id", "asked_as", "redirected_from"})
@@ -114,6 +123,16 @@ def parse_fields(text: str | Sequence[str] | None) -> Fields | None:
             whole.add(head)
     kept = {head: frozenset(keys) for head, keys in within.items() if head not in whole}
     return Fields(frozenset(members), kept)
+
+
+def list_needed(wanted: Fields | None) -> frozenset[str]:
+    """Return the parts of a person that must be read for ``wanted`` members."""
+    if wanted is None:
+        return PARTS
+    return frozenset(
+        part for name, needed in documents.MEMBERS.items() if name in wanted.members
+        for part in needed
+    )  # fmt: skip
 
 
 def parse_include(text: str | None, parts: Mapping[str, ReadPart]) -> list[str]:

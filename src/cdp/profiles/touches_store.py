@@ -1,25 +1,31 @@
-"""What brought a person: the campaign or the other site behind their first and last such visit.
+"""What brought a person: the campaign, click or other site behind their first and last such visit.
 
 A *touch* is an event whose context names a campaign (``utm_*``, as the SDKs read them from the
-page's address), or whose page was reached from another host. Who never came that way has none.
+page's address), whose page's address has campaign parameters or a click id, or whose page was
+reached from another host. Who never came that way has none. Computed from the timeline, so it is
+right after every merge, unmerge and late event.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from cdp.profiles.touches import CLICK_IDS, describe_visit, read_visit
 from cdp.runtime.clock import format_time
 from cdp.storage.database import Driver
 
+_MARKED = f"[?&](utm_source|utm_campaign|{'|'.join(CLICK_IDS)})=[^&]"
+_HOST = r"^[a-z]+://(?:www\.)?([^/?#:]+)"
 # Both ends of the timeline are looked for node by node along its index, so the search ends at the
 # first touch that it meets.
 _END = """
-SELECT e.at, e.message_id, e.campaign ->> 'source', e.campaign ->> 'medium',
-       e.campaign ->> 'name', e.campaign ->> 'term', e.campaign ->> 'content',
-       nullif(e.page ->> 'referrer', ''), e.page ->> 'url'
+SELECT e.at, e.message_id, e.type, e.context::text, e.properties::text, s.name, e.source_number
   FROM node_profiles np
  CROSS JOIN LATERAL (
-       SELECT v.at, v.source_number, v.message_id, c.campaign, c.page
+       SELECT v.*
          FROM events v
         CROSS JOIN LATERAL (
               SELECT v.context -> 'campaign' AS campaign,
@@ -27,24 +33,34 @@ SELECT e.at, e.message_id, e.campaign ->> 'source', e.campaign ->> 'medium',
                               CASE WHEN v.type = 'page' THEN v.properties END) AS page
               ) c
         WHERE v.node_id = np.node_id AND v.at >= np.since AND v.at < np.until
+          AND v.at <= %(at)s
           AND (coalesce(c.campaign ->> 'source', c.campaign ->> 'name', '') <> ''
-               OR substring(c.page ->> 'referrer' FROM '^[a-z]+://([^/?#]+)')
-                  <> coalesce(substring(c.page ->> 'url' FROM '^[a-z]+://([^/?#]+)'), ''))
+               OR c.page ->> 'url' ~ %(marked)s
+               OR lower(substring(c.page ->> 'referrer' FROM %(host)s))
+                  <> coalesce(lower(substring(c.page ->> 'url' FROM %(host)s)), ''))
         ORDER BY v.at {order}, v.source_number {order}, v.message_id {order}
         LIMIT 1) e
+  LEFT JOIN sources s ON s.number = e.source_number
  WHERE np.profile_no = %(person)s
  ORDER BY e.at {order}, e.source_number {order}, e.message_id {order}
  LIMIT 1
 """
 _FIRST, _LAST = _END.format(order="ASC"), _END.format(order="DESC")
-_NAMES = ("source", "medium", "campaign", "term", "content", "referrer", "url")
 
 
 def read_touches(
-    connection: Driver, profile_no: int
+    connection: Driver, profile_no: int, at: datetime | None = None
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return a person's first and last touch; ``None`` for who has none."""
-    parameters = {"person": profile_no}
+    """Return a person's first and last touch until ``at``; ``None`` for who has none.
+
+    Ties of event time are settled by source and message id, whatever arrived first.
+    """
+    parameters = {
+        "person": profile_no,
+        "at": "infinity" if at is None else at,
+        "marked": _MARKED,
+        "host": _HOST,
+    }
     with connection.pipeline():
         first = connection.execute(_FIRST, parameters)
         last = connection.execute(_LAST, parameters)
@@ -54,9 +70,13 @@ def read_touches(
 def _show(row: tuple[Any, ...] | None) -> dict[str, Any] | None:
     if row is None:
         return None
-    at, message_id, *values = row
+    at, message_id, call, context, properties, source, _ = row
+    said = msgspec.json.decode(context), msgspec.json.decode(properties)
+    store = said[1].get("store")
     return {
         "at": format_time(at),
-        **dict(zip(_NAMES, values, strict=True)),
+        **describe_visit(read_visit(*said, call)),
+        "store": store if isinstance(store, str) else None,
+        "via": source,
         "message_id": message_id,
     }
