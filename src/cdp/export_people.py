@@ -28,6 +28,8 @@ from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.touches_store import read_touches
 from cdp.profiles.traits import list_history
 from cdp.runtime.clock import format_time
+from cdp.service.fold import show_service
+from cdp.service.service_store import read_service_events
 from cdp.storage.database import Database, Driver, driver
 from cdp.storage.tombstones_store import ensure_privacy_salt, hash_identifier
 
@@ -114,6 +116,8 @@ class _Export:
         self._put("tags", _plain(read_tags(self._tx, self._ids[0])))
         self._put("history", list(self._list_history()))
         self._put("decisions", list(self._list_decisions(profile["identifiers"])))
+        told = read_service_events(self._tx, self._no, self._now)
+        self._put_json("service", show_service(told, self._now))
         self._put_all("orders", self._list_orders())
         self._put_all("events", self._list_events())
 

@@ -151,7 +151,9 @@ class Settings(BaseSettings):
 
     default_country: str = Field("CN", description="For phone numbers without a country code.")
     timezone: str = "Asia/Shanghai"
-    currency: str = "CNY"
+    currency: str = Field(
+        "CNY", description="Of amounts that name none, and the one in which figures are reported."
+    )
 
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
