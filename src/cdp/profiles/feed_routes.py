@@ -69,7 +69,9 @@ def create_router(database: Database) -> APIRouter:
         Names of traits and purposes are told, values never. `next` is always given.
         """  # fmt: skip
         wanted = read_kinds(types)
-        place = None if since in (None, LATEST) else decode_cursor(since or "", tuple[int, int], "since")
+        place: Place | None = None
+        if since not in (None, LATEST):
+            place = decode_cursor(since or "", tuple[int, int], "since")
         catch_up(database)
         with database.snapshot() as connection:
             tx = driver(connection)

@@ -27,6 +27,7 @@ from cdp.profiles.profile_parts import (
     Fields,
     PartQuery,
     ReadPart,
+    list_needed,
     parse_fields,
     parse_include,
     read_members,
@@ -155,7 +156,10 @@ def _add_profile(router: APIRouter, people: People, parts: Mapping[str, ReadPart
         ] = None,
         include: Annotated[
             str | None,
-            Query(description="Lists to show with it, in `included`: " + ", ".join(sorted(parts))),
+            Query(
+                description="Lists to show with it, in `included`: events, orders, tags, segments,"
+                " history, service, …"
+            ),
         ] = None,
         at: Annotated[
             str | None, Query(description="As of this time: who they were, what they had said.")
@@ -208,16 +212,6 @@ def read_document(
         **read_members(query, wanted),
     }
     return document if wanted is None else wanted.cut(document)
-
-
-def list_needed(wanted: Fields | None) -> frozenset[str]:
-    """Return the parts of a person that must be read for ``wanted`` members."""
-    if wanted is None:
-        return PARTS
-    return frozenset(
-        part for name, needed in documents.MEMBERS.items() if name in wanted.members
-        for part in needed
-    )  # fmt: skip
 
 
 def make_query(

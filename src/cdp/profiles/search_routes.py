@@ -1,11 +1,11 @@
-"""Many people over HTTP: search by traits or by the beginning of a value, and look-up in bulk."""
+"""Many people over HTTP: search by what is known of them, and look-up in bulk."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -13,14 +13,23 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdp.access import masking
 from cdp.access.guard import require
+from cdp.access.read_audit import note_nothing_personal, note_people
 from cdp.access.scopes import PII_READ, Caller
 from cdp.errors import Forbidden
 from cdp.model import Identifier
 from cdp.profiles import profile_document as documents
 from cdp.profiles.consent_store import find_reachable
+from cdp.profiles.profile_examples import LOOKUP_EXAMPLE, SEARCH_EXAMPLE
 from cdp.profiles.profile_names import Normalise, read_identifier
+from cdp.profiles.profile_parts import (
+    Fields,
+    PartQuery,
+    list_needed,
+    parse_fields,
+    read_members,
+)
 from cdp.profiles.profile_store import Found, Person, find_people, read_people, read_sources
-from cdp.profiles.search_store import search_people
+from cdp.profiles.search_store import IdentifierFilter, TraitFilter, search_people
 from cdp.profiles.traits import join_traits
 from cdp.reach import name_statement
 from cdp.receipts import after_profiles
@@ -29,11 +38,10 @@ from cdp.runtime.cursors import decode_cursor, encode_cursor
 from cdp.storage.database import Database, Driver, driver
 
 MOST_LOOKED_UP = 500
-_TRAIT_PREFIX = "trait."
+_TRAIT, _IDENTIFIER, _PREFIX = "trait.", "identifier.", "^"
 _NONE_HIDDEN: tuple[str, ...] = ()
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
-TraitFilters = Mapping[str, tuple[Sequence[str], str]]
 
 
 class AskedIdentifier(BaseModel):
@@ -51,6 +59,9 @@ class Lookup(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     identifiers: list[AskedIdentifier] = Field(max_length=MOST_LOOKED_UP)
+    fields: list[str] | None = Field(
+        None, max_length=100, description="Members of the profile to show, such as `traits.city`."
+    )
     consent: str | None = Field(
         None, min_length=1, max_length=200, description="Say who may be reached for this purpose."
     )
@@ -61,50 +72,86 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
     """Return the routes of many people. ``normalise`` is identity's, with its rules."""
     router = APIRouter(tags=["profiles"], dependencies=[Depends(after_profiles)])
 
-    @router.get("/v1/profiles")
+    @router.get(
+        "/v1/profiles",
+        responses={200: {"content": {"application/json": {"example": SEARCH_EXAMPLE}}}},
+    )
     def search_profiles(
         caller: Reader,
         request: Request,
-        q: Annotated[str | None, Query(max_length=200)] = None,
+        q: Annotated[
+            str | None,
+            Query(
+                max_length=200,
+                description="Anything in a text, such as a name; or how an identifier begins.",
+            ),
+        ] = None,
+        fields: Annotated[
+            str | None, Query(description="Only these members, such as `traits.city`.")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: str | None = None,
     ) -> Response:
-        """Find people by `trait.<name>=<value>`, and by `q`, the beginning of a word or value."""
-        filters = read_filters(request.query_params.multi_items())
-        _refuse_personal(filters, caller)
+        r"""Find people by their traits, their identifiers, and by `q`; all must hold.
+
+        `trait.city=上海` is the value, `trait.city^=上` how it begins, `trait.address.zip=200000`
+        reaches into an object (a dot in a name is `\.`). `identifier.user_id=42` and
+        `identifier.user_id^=4` likewise.
+        """  # fmt: skip
+        search = read_search(request.query_params.multi_items(), normalise, q)
+        _refuse_personal(search, caller)
+        wanted = parse_fields(fields)
         after = decode_cursor(cursor, tuple[int])[0] if cursor else 0
         moment = now()
         with database.snapshot() as connection:
             tx = driver(connection)
-            people, following = _search(tx, filters, q, caller, after, limit, moment)
+            people, following = _search(tx, search, caller, after, limit, moment)
             sources = read_sources(tx)
+        note_people(len(people))
         is_masked = not caller.sees_personal
         rows = [documents.show_person(p, sources, moment, is_masked=is_masked) for p in people]
+        rows = rows if wanted is None else [wanted.cut(row) for row in rows]
         return Response(
             msgspec.json.encode({"data": rows, "next": following}), media_type="application/json"
         )
 
-    @router.post("/v1/profiles/lookup")
-    def look_up(caller: Reader, body: Lookup) -> dict[str, Any]:
-        """Say which profile each identifier leads to, in the order asked; never makes one."""
+    @router.post(
+        "/v1/profiles/lookup",
+        responses={200: {"content": {"application/json": {"example": LOOKUP_EXAMPLE}}}},
+    )
+    def look_up(caller: Reader, body: Lookup) -> Response:
+        """Say which profile each identifier leads to, in the order asked; never makes one.
+
+        With `fields` each row also has these members of the profile, such as `traits.city`.
+        """
+        fields = parse_fields(body.fields)
         asked = [read_identifier(a.type, a.value, normalise) for a in body.identifiers]
         known = [identifier for identifier in asked if identifier is not None]
+        shown: Mapping[int, dict[str, Any]] = {}
         with database.snapshot() as connection:
             tx = driver(connection)
-            found = dict(zip(known, find_people(tx, known), strict=True))
-            reachable = _find_reachable(tx, found.values(), body)
-        return {
-            "data": [
-                {
-                    "type": written.type,
-                    "value": written.value,
-                    "profile_id": _name_profile(found, identifier),
-                    **_say_reachable(reachable, identifier and found.get(identifier)),
-                }
-                for written, identifier in zip(body.identifiers, asked, strict=True)
-            ],
-            "next": None,
-        }
+            people = dict(zip(known, find_people(tx, known), strict=True))
+            found = [None if one is None else people[one] for one in asked]
+            reachable = _find_reachable(tx, found, body)
+            if fields is None:
+                note_nothing_personal()
+            else:
+                numbers = {one.profile_no for one in found if one is not None}
+                note_people(len(numbers))
+                shown = _show_fields(tx, numbers, caller, fields)
+        rows = [
+            {
+                "type": written.type,
+                "value": written.value,
+                "profile_id": None if one is None else one.profile_id,
+                **_say_reachable(reachable, one),
+                **({} if fields is None else {"profile": one and shown.get(one.profile_no)}),
+            }
+            for written, one in zip(body.identifiers, found, strict=True)
+        ]
+        return Response(
+            msgspec.json.encode({"data": rows, "next": None}), media_type="application/json"
+        )
 
     return router
 
@@ -125,22 +172,51 @@ def _say_reachable(reachable: frozenset[int] | None, found: Found | None) -> dic
     return {"may_be_reached": found is not None and found.profile_no in reachable}
 
 
-def _name_profile(found: Mapping[Identifier, Any], identifier: Identifier | None) -> str | None:
-    person = None if identifier is None else found[identifier]
-    return None if person is None else person.profile_id
+def _show_fields(
+    tx: Driver, numbers: Collection[int], caller: Caller, fields: Fields
+) -> dict[int, dict[str, Any]]:
+    """Return the wanted members of people by their number: few statements for all of them."""
+    moment, sources = now(), read_sources(tx)
+    is_masked = not caller.sees_personal
+    people = read_people(tx, numbers, list_needed(fields))
+    shown = {}
+    for number, person in people.items():
+        document = documents.show_person(person, sources, moment, is_masked=is_masked)
+        query = PartQuery(tx, number, person.profile_id, moment, sources, caller)
+        shown[number] = fields.cut({**document, **read_members(query, fields)})
+    return shown
 
 
-def read_filters(parameters: Sequence[tuple[str, str]]) -> dict[str, tuple[tuple[str, ...], str]]:
-    r"""Return, per trait, the path into its value and the text wanted there.
+class Search(NamedTuple):
+    """What is looked for; all of it must hold."""
 
-    ``trait.address.city`` reaches into an object; a dot in a name is written ``\.``.
-    """
-    filters = {}
+    traits: tuple[TraitFilter, ...]
+    identifiers: tuple[IdentifierFilter, ...]
+    words: str | None
+    is_hopeless: bool = False
+    """An identifier is asked for that nobody can have."""
+
+
+def read_search(
+    parameters: Sequence[tuple[str, str]], normalise: Normalise, words: str | None = None
+) -> Search:
+    """Read the filters of a search; parameters that are none are passed over."""
+    traits, identifiers, is_hopeless = [], [], False
     for key, value in parameters:
-        if key.startswith(_TRAIT_PREFIX):
-            name, *path = split_path(key.removeprefix(_TRAIT_PREFIX))
-            filters[name] = (tuple(path), value.replace("\0", "\ufffd"))
-    return filters
+        is_prefix = key.endswith(_PREFIX)
+        text = value.replace("\0", "\ufffd")
+        if key.startswith(_TRAIT):
+            name, *path = split_path(key.removeprefix(_TRAIT).removesuffix(_PREFIX))
+            traits.append(TraitFilter(name, tuple(path), text, is_prefix))
+        elif key.startswith(_IDENTIFIER):
+            kind = key.removeprefix(_IDENTIFIER).removesuffix(_PREFIX)
+            # The beginning of a value need not be a value.
+            found = Identifier(kind, text) if is_prefix else read_identifier(kind, text, normalise)
+            if found is None:
+                is_hopeless = True
+            else:
+                identifiers.append(IdentifierFilter(found, is_prefix))
+    return Search(tuple(traits), tuple(identifiers), words, is_hopeless)
 
 
 def split_path(path: str) -> list[str]:
@@ -149,10 +225,17 @@ def split_path(path: str) -> list[str]:
     return [re.sub(r"\\([\\.])", r"\1", step).replace("\0", "\ufffd") for step in steps]
 
 
-def _refuse_personal(filters: TraitFilters, caller: Caller) -> None:
+def _refuse_personal(search: Search, caller: Caller) -> None:
     """A filter on a masked value would tell whether a guess is right."""
-    personal = [name for name, (path, _) in filters.items() if _is_personal(name, path)]
-    if personal and not caller.sees_personal:
+    if caller.sees_personal:
+        return
+    personal = [one.name for one in search.traits if _is_personal(one.name, one.path)]
+    personal += [
+        asked.type
+        for asked, _ in search.identifiers
+        if masking.mask_identifier(asked.type, asked.value) != asked.value or "@" in asked.value
+    ]
+    if personal:
         raise Forbidden(
             "missing_scope",
             f"searching by {personal[0]} needs a token with the scope {PII_READ}",
@@ -165,21 +248,16 @@ def _is_personal(name: str, path: Sequence[str]) -> bool:
 
 
 def _search(
-    tx: Driver,
-    filters: TraitFilters,
-    prefix: str | None,
-    caller: Caller,
-    after: int,
-    limit: int,
-    moment: datetime,
+    tx: Driver, search: Search, caller: Caller, after: int, limit: int, moment: datetime
 ) -> tuple[list[Person], str | None]:
     hidden = _NONE_HIDDEN if caller.sees_personal else tuple(masking.PERSONAL_IDENTIFIERS)
     found: list[Person] = []
-    while True:
+    while not search.is_hopeless:
         numbers = search_people(
             tx,
-            traits=filters,
-            prefix=prefix,
+            traits=search.traits,
+            identifiers=search.identifiers,
+            words=search.words,
             hidden_types=hidden,
             after=after,
             limit=limit + 1,
@@ -189,18 +267,19 @@ def _search(
             if len(found) == limit:
                 return found, encode_cursor((after,))
             after = number
-            if number in people and _has_traits(people[number], filters, moment):
+            if number in people and _has_traits(people[number], search.traits, moment):
                 found.append(people[number])
         if len(numbers) <= limit:
-            return found, None
+            break
+    return found, None
 
 
-def _has_traits(person: Person, filters: TraitFilters, moment: datetime) -> bool:
+def _has_traits(person: Person, wanted: Iterable[TraitFilter], moment: datetime) -> bool:
     """Whether the person's joined traits match; one of their nodes may hold an older value."""
     traits = join_traits(person.registers, moment)
     return all(
-        name in traits and _as_text(traits[name].value, path) == wanted
-        for name, (path, wanted) in filters.items()
+        one.name in traits and one.accepts(_as_text(traits[one.name].value, one.path))
+        for one in wanted
     )
 
 
