@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdp.analytics.engine import Engine
+from cdp.runtime.clock import format_time
 from cdp.segments import segments_store
 from cdp.segments.refresh import Refresher
 from cdp.storage.database import Database, driver
@@ -24,6 +25,12 @@ RULES: dict[str, Any] = {
     "often": {"event": "A", "count": {"op": "gte", "value": 2}},
     "silent": {"not": {"segment": "bought"}},
     "pro": {"trait": "plan", "op": "eq", "value": "pro"},
+    "month": {"event": "A", "within": {"last": "1mo"}},
+    "today": {"event": "A", "within": {"calendar": "day", "tz": "Asia/Shanghai"}},
+    "idle": {"event": "A", "aggregate": {"fn": "days_since_last"}, "op": "gte", "value": 2.5},
+    "third": {"event": "A", "aggregate": {"fn": "days_since_first"}, "op": "eq", "value": 3},
+    "twice": {"sequence": [{"event": "A"}, {"event": "A"}], "within": {"last": "5d"}},
+    "later": {"trait": "until", "op": "not_within_last", "value": "2d"},
     "both": {"all": [{"segment": "pro"}, {"any": [{"segment": "bought"}, {"segment": "often"}]}]},
 }
 PEOPLE = 4
@@ -32,11 +39,12 @@ numbers = st.integers(0, PEOPLE - 1)
 actions = st.one_of(
     st.tuples(st.just("event"), numbers, st.integers(-12, 2)),
     st.tuples(st.just("trait"), numbers, st.sampled_from(["pro", "free", None])),
+    st.tuples(st.just("until"), numbers, st.integers(-3, 3)),
     st.tuples(st.just("merge"), numbers, numbers),
     st.tuples(st.just("erase"), numbers),
     st.tuples(st.just("publish")),
     st.tuples(st.just("refresh")),
-    st.tuples(st.just("pass"), st.integers(1, 6)),
+    st.tuples(st.just("pass"), st.integers(1, 6 * 24)),
     st.tuples(st.just("redefine"), st.sampled_from(["pro", "often"])),
 )
 
@@ -76,6 +84,9 @@ class World:
                 self.people.event(self.nodes[index], "A", at, received_at=self.now)  # type: ignore[arg-type]
             case ("trait", index, value) if self.nodes[index] is not None:
                 self.people.trait(self.nodes[index], "plan", value, self.now)  # type: ignore[arg-type]
+            case ("until", index, days) if self.nodes[index] is not None:
+                until = format_time(self.now + timedelta(days=days))
+                self.people.trait(self.nodes[index], "until", until, self.now)  # type: ignore[arg-type]
             case ("merge", one, other) if None not in (self.nodes[one], self.nodes[other]):
                 into = self.people.owner(self.nodes[one])  # type: ignore[arg-type]
                 absorbed = self.people.owner(self.nodes[other])  # type: ignore[arg-type]
@@ -93,8 +104,8 @@ class World:
                 self.people.publish()
             case ("refresh",):
                 self.refresher.refresh(self.now)
-            case ("pass", days):
-                self.now += timedelta(days=days)
+            case ("pass", hours):
+                self.now += timedelta(hours=hours)
             case ("redefine", key):
                 self.define(key, RULES["bought"] if key == "pro" else {"not": RULES["pro"]})
 

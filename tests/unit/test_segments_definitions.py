@@ -171,15 +171,22 @@ def test_a_skipped_unit_is_left_out() -> None:
     ]
 
 
-def test_due_for_time_is_what_moves_and_was_not_looked_at_lately() -> None:
+def test_due_for_time_is_what_was_not_looked_at_lately_the_longest_ago_first() -> None:
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    seconds = [UnitName("segment", name) for name in ("a", "b", "c", "d")]
-    moving = [Definition("segment", name.key, SILENT, 1, 1) for name in seconds]
+    names = [UnitName("segment", key) for key in ("a", "b", "c", "d")]
     looked_at = {
-        name: noon - timedelta(seconds=age)
-        for name, age in zip(seconds, (20, 14, 15), strict=False)
+        name: noon - timedelta(seconds=age) for name, age in zip(names, (20, 14, 15), strict=False)
     }
 
-    due = find_due_for_time([*moving, segment("still")], looked_at, noon, timedelta(seconds=15))
+    due = find_due_for_time(names, looked_at, noon, lambda _: timedelta(seconds=15))
 
     assert [name.key for name in due] == ["d", "a", "c"]
+
+
+def test_only_a_unit_in_whose_crossings_somebody_is_is_evaluated_for_time() -> None:
+    crossed = {UnitName("segment", "a"): frozenset({"e:30d:A"})}
+    found = plan_refresh([segment("a"), segment("b")], any_touched=False, crossed=crossed)
+
+    assert [(each.definition.key, each.whole, each.crossings) for each in found] == [
+        ("a", False, frozenset({"e:30d:A"}))
+    ]

@@ -75,12 +75,26 @@ def preview_segment(rule: RuleOption, as_json: JsonFlag = False) -> None:
         print_record(client.call("POST", "/v1/segments/preview", body=body), as_json=as_json)
 
 
+@app.command("check")
+def check_segments(as_json: JsonFlag = False) -> None:
+    """Compare segments and tags with a full evaluation; exit 1 when anything differs."""
+    with open_client() as client:
+        found = client.call("POST", "/v1/segments/check")
+    if as_json:
+        print_json(found)
+    else:
+        print_rows(found["data"], as_json=False)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
 @app.command("members")
 def list_members(
     key: Key,
     fields: Annotated[str | None, typer.Option(help="Such as email,traits.city.")] = None,
     form: Annotated[str, typer.Option("--format", help="table, ndjson, csv or parquet.")] = "table",
     consent: Annotated[str | None, typer.Option(help="Only who consents to this.")] = None,
+    channel: Annotated[str | None, typer.Option(help="… by this channel: email, sms…")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many (tables).")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -88,7 +102,7 @@ def list_members(
     if form not in ("table", "json", "ndjson", "csv", "parquet"):
         raise typer.BadParameter("table, json, ndjson, csv or parquet", param_hint="--format")
     path = f"/v1/segments/{key}/members"
-    params = {"fields": fields, "consent": consent}
+    params = {"fields": fields, "consent": consent, "channel": channel}
     with open_client() as client:
         if form in ("ndjson", "csv", "parquet"):
             response = client.send("GET", path, params={**params, "format": form})

@@ -31,6 +31,7 @@ CREATE OR REPLACE TEMP TABLE pending_memberships (
 CREATE OR REPLACE TEMP TABLE pending_tags (
     unit INTEGER, key VARCHAR, profile_no BIGINT, profile_id VARCHAR, value JSON,
     cause VARCHAR, version INTEGER);
+CREATE OR REPLACE TEMP TABLE crossed (crossing VARCHAR, profile_no BIGINT);
 """
 
 # Somebody whose event was dated ahead of its receipt is touched again when its time has come.
@@ -68,7 +69,9 @@ SELECT profile_no, arg_min(cause, rank) AS cause
   FROM (SELECT profile_no, cause, 1 AS rank FROM touched
         UNION ALL SELECT profile_no, cause, 2 FROM pending_memberships
                    WHERE list_contains($segments, segment)
-        UNION ALL SELECT profile_no, cause, 2 FROM pending_tags WHERE list_contains($tags, key))
+        UNION ALL SELECT profile_no, cause, 2 FROM pending_tags WHERE list_contains($tags, key)
+        UNION ALL SELECT profile_no, 'time', 3 FROM crossed
+                   WHERE list_contains($crossings, crossing))
  GROUP BY profile_no
 """
 _SCOPE_PROFILES = "CREATE OR REPLACE TEMP TABLE scope AS SELECT profile_no FROM scope_causes"
@@ -189,7 +192,7 @@ class Evaluator:
         self._duck = self.duck = duck
         self._now = self.now = now
         self._timezone = self.timezone = timezone
-        self._read_rule = read_rule
+        self.read_rule = read_rule
         self._unit = 0
         duck.execute(_OPEN)
 
@@ -216,13 +219,19 @@ class Evaluator:
         ).fetchall()
         return [row[0] for row in rows]
 
-    def open_scope(self, dependencies: Collection[UnitName]) -> None:
-        """Let ``scope`` be the touched profiles and those that ``dependencies`` changed."""
+    def open_scope(
+        self, dependencies: Collection[UnitName], crossings: Collection[str] = ()
+    ) -> None:
+        """Let ``scope`` be the touched profiles, those that ``dependencies`` changed, and those
+
+        in ``crossings``.
+        """
         self._duck.execute(
             _SCOPE,
             {
                 "segments": [each.key for each in dependencies if each.kind == "segment"],
                 "tags": [each.key for each in dependencies if each.kind == "tag"],
+                "crossings": list(crossings),
             },
         )
         self._duck.execute(_SCOPE_PROFILES)
@@ -290,7 +299,7 @@ class Evaluator:
         return fetch(self._duck, query, {"base": base, "now": self._now})
 
     def _find_members(self, document: Any, *, whole: bool, consent: str | None = None) -> None:
-        rule = self._read_rule(document)
+        rule = self.read_rule(document)
         if consent is not None:
             rule = AllOf((rule, Consent(consent, True)))
         compiled = compile_rule(rule, self._now, self._timezone, scope=not whole)

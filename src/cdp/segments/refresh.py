@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
 import psycopg
@@ -24,8 +24,11 @@ from cdp.errors import Conflict, Unavailable
 from cdp.runtime.logs import get_logger
 from cdp.segments import mirror_engine as mirror
 from cdp.segments import segments_store, tags_store
-from cdp.segments.definitions import Definition, UnitName, depends_on_time, find_users
+from cdp.segments.check_engine import Checked, check_units
+from cdp.segments.crossings_engine import find_crossed
+from cdp.segments.definitions import Definition, UnitName, find_users
 from cdp.segments.evaluation_engine import Evaluator
+from cdp.segments.flip_book import FlipBook
 from cdp.segments.membership_store import (
     LedgerDiffers,
     RefreshHead,
@@ -40,16 +43,20 @@ from cdp.segments.membership_store import (
 from cdp.segments.mirror_engine import Applied, Duck
 from cdp.segments.parse import NormaliseIdentifier, parse_rule
 from cdp.segments.refresh_built_ins import BuiltInUnits
-from cdp.segments.refresh_plan import Evaluation, find_due_for_time, plan_refresh
+from cdp.segments.refresh_plan import EARLIEST, Evaluation, find_due_for_time, plan_refresh
 from cdp.segments.rules import Rule
 from cdp.storage.database import Database, Driver, driver
 
 _log = get_logger(__name__)
 
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _RETRY_FAILED_AFTER = timedelta(minutes=1)
 _BUSY_PAUSE = 0.02
 _MOST_SECONDS_FOR_TIME = 1.0
+# Of a unit that must be evaluated for everybody because time passes: how long it rests for each
+# second that it takes.
+_REST = 20
+# Where nothing moves with time; what is dated in the future still comes true.
+_STANDSTILL = timedelta(seconds=15)
 
 Outcome = Literal["refreshed", "nothing_to_do", "behind", "busy"]
 
@@ -98,6 +105,14 @@ class UnitFailed(Exception):
         self.reason = reason
 
 
+class _RollBack(Exception):
+    """Carries what was found out of transactions that must leave no trace."""
+
+    def __init__(self, checked: list[Checked] | None) -> None:
+        super().__init__()
+        self.checked = checked
+
+
 class Refresher:
     """Evaluates segments and tags. Any number may run, in any process: one works at a time."""
 
@@ -114,7 +129,7 @@ class Refresher:
         find_more_users: Callable[[Driver, UnitName], list[UserName]] = lambda tx, name: [],
         before_mirror_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """``time_seconds``: how often rules that move with time are evaluated for everybody.
+        """``time_seconds``: how often it is looked at whom time alone has moved.
 
         ``currency`` is the workspace's; ``built_in_share`` that part of one processor's time in
         which built-in tags are computed anew for everybody.
@@ -126,6 +141,7 @@ class Refresher:
         self._timezone = timezone
         self._time_interval = timedelta(seconds=time_seconds)
         self._normalise = normalise
+        self._flips = FlipBook(timezone)
         self._built_ins = BuiltInUnits(timezone, currency, built_in_share)
         self._find_more_users = find_more_users
         self._before_mirror_commit = before_mirror_commit
@@ -176,6 +192,22 @@ class Refresher:
             existed = self._retire(name, now(), record)
             if existed is not None:
                 return existed
+            if time.monotonic() > end:
+                raise Unavailable("busy", "segments are being evaluated; try again soon")
+            time.sleep(_BUSY_PAUSE)
+
+    def check(self, now: Callable[[], datetime], *, seconds: float) -> list[Checked]:
+        """Compare what is kept with a full evaluation at the instant of the last one.
+
+        Changes nothing. Raises ``Unavailable`` when events keep coming in between, or another
+        evaluator works, for longer than ``seconds``.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            self.refresh(now())
+            checked = self._check_once()
+            if checked is not None:
+                return checked
             if time.monotonic() > end:
                 raise Unavailable("busy", "segments are being evaluated; try again soon")
             time.sleep(_BUSY_PAUSE)
@@ -256,16 +288,23 @@ class Refresher:
         evaluator = Evaluator(
             duck, now=now, timezone=self._timezone, read_rule=self._rule_reader(definitions)
         )
-        count = evaluator.touch(touched, head.evaluated_at or EARLIEST)
+        since = head.evaluated_at or EARLIEST
+        count = evaluator.touch(touched, since)
         skipped = self._skip(definitions, now)
-        due = find_due_for_time(definitions, self._evaluated_at, now, self._time_interval)
+        self._flips.note(definitions, evaluator.read_rule)
+        crossed = find_crossed(duck, self._flips.crossings, since, now)
+        due = self._flips.list_turned(since, now)
+        due += self._choose_affordable(
+            find_due_for_time(self._flips.incomplete, self._evaluated_at, now, self._find_interval)
+        )
         built_in_due = self._built_ins.look(
             tx, definitions, after=head.seq, until=applied.seq, any_touched=count > 0, now=now
         )
         plan = plan_refresh(
             definitions,
             any_touched=count > 0,
-            due_for_time=[*self._choose_affordable(due), *built_in_due],
+            due_for_time=[*due, *built_in_due],
+            crossed=self._flips.list_crossed(crossed),
             all_touched=not touched.is_complete,
             skipped=skipped,
         )
@@ -274,7 +313,7 @@ class Refresher:
             self._evaluate_unit(evaluator, tx, evaluation)
         changes = _write_changes(duck, tx, evaluator, head, applied.seq, now)
         _mark_evaluated(tx, plan, skipped)
-        self._schedule(definitions, plan, now)
+        self._schedule(plan, now)
         outcome: Outcome = "refreshed" if plan else "nothing_to_do"
         return Refreshed(outcome, applied, changes, len(plan))
 
@@ -282,7 +321,7 @@ class Refresher:
         definition = evaluation.definition
         started = time.monotonic()
         try:
-            evaluator.open_scope(evaluation.dependencies)
+            evaluator.open_scope(evaluation.dependencies, evaluation.crossings)
             if definition.kind == "segment":
                 evaluator.evaluate_segment(evaluation)
             elif "builtin" in definition.document:
@@ -311,19 +350,44 @@ class Refresher:
             chosen.append(name)
         return chosen
 
-    def _schedule(
-        self, definitions: list[Definition], plan: list[Evaluation], now: datetime
-    ) -> None:
-        """Note what was evaluated for everybody, and when the next unit is due."""
-        moving = {each.name for each in definitions if depends_on_time(each.document)}
+    def _find_interval(self, name: UnitName) -> timedelta:
+        """Return how often a unit is evaluated for everybody: never so often that it fills time."""
+        return max(self._time_interval, _REST * timedelta(seconds=self._seconds.get(name, 0.0)))
+
+    def _schedule(self, plan: list[Evaluation], now: datetime) -> None:
+        """Note what was evaluated for everybody, and when time is to be looked at again."""
         done = {each.definition.name: now for each in plan if each.whole}
         known = {**self._evaluated_at, **done}
-        self._evaluated_at = {name: at for name, at in known.items() if name in moving}
-        oldest = min((self._evaluated_at.get(name, EARLIEST) for name in moving), default=now)
-        self._next_due = oldest + self._time_interval
+        self._evaluated_at = {n: at for n, at in known.items() if n in self._flips.incomplete}
+        self._next_due = now + (self._time_interval if self._flips.is_moving else _STANDSTILL)
         built_ins_due = self._built_ins.finish(now)
         if built_ins_due is not None:
             self._next_due = min(self._next_due, built_ins_due)
+
+    def _check_once(self) -> list[Checked] | None:
+        try:
+            with self._transactions() as (duck, tx):
+                raise _RollBack(self._look_at_all(duck, tx))
+        except _RollBack as found:
+            return found.checked
+
+    def _look_at_all(self, duck: Duck, tx: Driver) -> list[Checked] | None:
+        if not take_refresh_lock(tx):
+            return None
+        head = read_head(tx)
+        mirror.catch_up(duck, self._database.libpq_url, head.change_no, head.seq)
+        if mirror.read_applied(duck).seq != head.seq or head.evaluated_at is None:
+            return None
+        definitions = [each for each in read_definitions(tx) if not each.is_behind]
+        evaluator = Evaluator(
+            duck,
+            now=head.evaluated_at,
+            timezone=self._timezone,
+            read_rule=self._rule_reader(definitions),
+        )
+        return check_units(
+            evaluator, definitions, lambda evaluation: _read_manual(evaluator, tx, evaluation)
+        )
 
     def _retire(
         self, name: UnitName, now: datetime, record: Callable[[Driver], None]
@@ -392,7 +456,7 @@ def read_definitions(connection: Driver) -> list[Definition]:
     return segments + [each.definition for each in tags_store.list_tags(connection)]
 
 
-def _require_unused(name: UnitName, *users: Iterable[UserName]) -> None:
+def _require_unused(name: UnitName, *users: Iterable[tuple[str, str]]) -> None:
     found = [UserName(*user) for each in users for user in each]
     if found:
         named = ", ".join(f"{user.kind} {user.key}" for user in found)
@@ -419,6 +483,7 @@ def _write_changes(
     moved = replace(head, seq=seq, change_no=head.change_no + count, evaluated_at=evaluated_at)
     if moved != head:
         move_head(tx, moved)
+    if (moved.change_no, moved.seq) != (head.change_no, head.seq):
         mirror.mark_mirror(duck, moved.change_no, moved.seq)
     return count
 

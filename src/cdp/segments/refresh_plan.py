@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from cdp.segments.definitions import (
     Definition,
     UnitName,
-    depends_on_time,
     find_dependencies,
     order_units,
 )
 
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 Cause = Literal["event", "time", "merge", "definition", "privacy"]
 
 
@@ -28,6 +28,8 @@ class Evaluation:
     cause: Cause
     """Why somebody's answer changes when nothing about that person says otherwise."""
     dependencies: frozenset[UnitName]
+    crossings: frozenset[str] = frozenset()
+    """Those by which time alone may have changed somebody's answer."""
 
 
 def plan_refresh(
@@ -35,17 +37,19 @@ def plan_refresh(
     *,
     any_touched: bool,
     due_for_time: Collection[UnitName] = (),
+    crossed: Mapping[UnitName, frozenset[str]] | None = None,
     all_touched: bool = False,
     skipped: Collection[UnitName] = (),
 ) -> list[Evaluation]:
     """Return the evaluations of one refresh in dependency order.
 
     A unit is evaluated for everybody when its definition changed, when ``all_touched`` says that
-    nobody knows who was touched, or when it is ``due_for_time``. (A table of the moments at which
-    somebody may flip can replace the last of these: those people then count as touched with cause
-    ``time``.) Otherwise it is evaluated where something was touched. ``skipped`` units are left
-    out. Raises ``graphlib.CycleError`` for a circle of references.
+    nobody knows who was touched, or when it is ``due_for_time``. Otherwise it is evaluated where
+    something was touched, and for whom time alone may have changed it: ``crossed`` names the
+    crossings of such units. ``skipped`` units are left out. Raises ``graphlib.CycleError`` for a
+    circle of references.
     """
+    crossed = crossed or {}
     ordered = order_units(definitions)
     tag_keys = {each.key for each in ordered if each.kind == "tag"}
     plan: list[Evaluation] = []
@@ -57,29 +61,31 @@ def plan_refresh(
         cause = _cause_of_whole(
             definition, is_due=definition.name in due_for_time, all_touched=all_touched
         )
-        if cause is not None or any_touched or planned & dependencies:
-            plan.append(Evaluation(definition, cause is not None, cause or "event", dependencies))
+        crossings = crossed.get(definition.name, frozenset())
+        if cause is not None or any_touched or crossings or planned & dependencies:
+            plan.append(
+                Evaluation(definition, cause is not None, cause or "event", dependencies, crossings)
+            )
             planned.add(definition.name)
     return plan
 
 
 def find_due_for_time(
-    definitions: Iterable[Definition],
+    names: Iterable[UnitName],
     evaluated_at: Mapping[UnitName, datetime],
     now: datetime,
-    interval: timedelta,
+    find_interval: Callable[[UnitName], timedelta],
 ) -> list[UnitName]:
-    """Return the units that move with time and were last evaluated for everybody at least
+    """Return those of ``names`` that were last evaluated for everybody at least their interval
 
-    ``interval`` before ``now``, or never: the longest ago first.
+    before ``now``, or never: the longest ago first.
     """
-    never = now - 2 * interval
     due = [
-        (evaluated_at.get(definition.name, never), definition.name)
-        for definition in definitions
-        if depends_on_time(definition.document)
+        (evaluated_at.get(name, EARLIEST), name)
+        for name in names
+        if now - evaluated_at.get(name, EARLIEST) >= find_interval(name)
     ]
-    return [name for at, name in sorted(due) if now - at >= interval]
+    return [name for _, name in sorted(due)]
 
 
 def _cause_of_whole(definition: Definition, *, is_due: bool, all_touched: bool) -> Cause | None:

@@ -117,6 +117,17 @@ def _add_trials(router: APIRouter, services: Segments) -> None:
         rows = [{"segments": combination, "count": count} for combination, count in regions]
         return {"sizes": sizes, "data": rows, "next": None, **freshness}
 
+    @router.post("/v1/segments/check")
+    def check_segments(caller: SegmentWriter) -> dict[str, Any]:
+        """Evaluate everything for everybody and compare: `ok` says that nothing differs.
+
+        Changes nothing; events wait meanwhile. Built-in tags are left out.
+        """
+        checked = services.refresher.check(now, seconds=EVALUATION_PATIENCE)
+        rows = [one.show() for one in checked]
+        is_right = all(one.is_right for one in checked)
+        return {"ok": is_right, "data": rows, **services.freshness()}
+
 
 def _add_definitions(router: APIRouter, services: Segments) -> None:
     @router.post("/v1/segments", status_code=201)
