@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from cdp.runtime.clock import now
 from cdp.runtime.logs import get_logger
 from cdp.settings import Settings
 from cdp.storage.database import Database
@@ -15,17 +16,27 @@ _HOUR = 3600
 
 
 def keep_archive(settings: Settings, database: Database, stop: threading.Event) -> None:
-    """Once an hour until ``stop`` is set, archive the days that are due; one process at a time."""
+    """Once an hour until ``stop`` is set, archive the days that are due; one process at a time.
+
+    Once a day, and when rules of retention were changed, events go whose time is over.
+    """
     if stop.wait(_FIRST_SECONDS):
         return
     # Late: what reads and writes Parquet takes its time to load.
     from cdp.archive.archive_store import ArchiveBusy
+    from cdp.archive.keep_time import let_go, read_cutoffs
     from cdp.archive.open_archive import open_archiver
 
     archiver = open_archiver(settings, database)
-    while archiver is not None and not stop.is_set():
+    done: list[object] = []
+    while not stop.is_set():
         try:
-            archiver.run()
+            cutoffs = read_cutoffs(database, now())
+            if cutoffs != done:
+                let_go(database, archiver.folder if archiver else None, cutoffs, now())
+                done = [*cutoffs]
+            if archiver is not None:
+                archiver.run()
         except ArchiveBusy:
             _log.debug("archive_busy")
         except Exception as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cdp.access.read_audit import ReadAudit
 from cdp.access.token_directory import TokenDirectory
 from cdp.activation.destination_metrics import DestinationCollector
+from cdp.archive.archive_metrics import ArchiveCollector
 from cdp.current_rules import CurrentRules
 from cdp.errors import SetupError
 from cdp.identity.identity_metrics import IdentityCollector
@@ -179,6 +180,7 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
     services.metrics.registry.register(PlanCollector(services.plan))
     if "api" in roles:
         services.metrics.registry.register(IdentityCollector(database))
+        services.metrics.registry.register(ArchiveCollector(database))
     if "ingest" in roles:
         services.metrics.watch_ingest(
             lambda: services.writer.buffered_bytes, lambda: services.gate.retry_after > 0

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from cdp.analytics import catalogue
+from cdp.analytics.archived_engine import create_archive_tables
 from cdp.analytics.changes_store import Changes, Positions
 from cdp.analytics.event_views import KINDS_SQL
 
@@ -20,7 +21,19 @@ SELECT i.seq, i.ordinal, i.node_id, s.source_id, i.message_id, i.type, i.event, 
        i.received_at, i.properties, i.context, i.group_id
   FROM incoming i LEFT JOIN core.sources s ON s.source_number = i.source_number
 """
-_ERASE = "DELETE FROM core.events WHERE node_id IN (SELECT key FROM incoming)"
+# Of a device that others go on using, Postgres gives back what is left, except for days that it no
+# longer holds: these are read again when the archive is without the person.
+_ERASE = """
+DELETE FROM core.events e
+ WHERE node_id IN (SELECT key FROM incoming)
+   AND NOT (EXISTS (SELECT 1 FROM core.archived_days d
+                     WHERE e.received_at >= d."begin"
+                       AND e.received_at < d."begin" + INTERVAL 1 DAY)
+            AND node_id IN (SELECT node_id FROM core.nodes WHERE variant <> 'erased'))
+"""
+_LET_COME_AGAIN = """
+DELETE FROM core.events e USING incoming i WHERE e.seq = i.seq AND e.ordinal = i.ordinal
+"""
 # Events of one shape are told apart by their keys and types, which is far cheaper than to take
 # every event apart: 1 µs an event against 2.5.
 _PROPERTIES = f"""
@@ -135,6 +148,14 @@ def apply_changes(
     return kinds
 
 
+def apply_archived(
+    duck: Duck, rows: Any, changes: Changes, seen: PropertiesSeen
+) -> dict[str, dict[str, int]]:
+    """Add events out of the archive; return the properties that events have had then."""
+    _replace_small(duck, changes)
+    return _add_rows(duck, rows, seen)
+
+
 def _mark_applied(
     duck: Duck, changes: Changes, positions: Positions, as_of: datetime | None
 ) -> None:
@@ -176,9 +197,15 @@ def _replace_keyed(
 
 
 def _add_events(duck: Duck, changes: Changes, seen: PropertiesSeen) -> dict[str, dict[str, int]]:
-    if changes.changed["erased"].num_rows:
-        with_rows(duck, changes.changed["erased"], _ERASE)
     events = changes.changed["events"]
+    if changes.changed["erased"].num_rows:
+        create_archive_tables(duck)
+        with_rows(duck, changes.changed["erased"], _ERASE)
+        with_rows(duck, events, _LET_COME_AGAIN)
+    return _add_rows(duck, events, seen)
+
+
+def _add_rows(duck: Duck, events: Any, seen: PropertiesSeen) -> dict[str, dict[str, int]]:
     if events.num_rows == 0:
         return seen.kinds
     duck.register("incoming", events)

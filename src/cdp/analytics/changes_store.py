@@ -18,6 +18,8 @@ import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 from sqlalchemy.engine import make_url
 
+from cdp.analytics.archived_engine import CUTOFFS, DAYS
+
 Positions = dict[str, dict[int, int]]
 
 MOST_BATCHES = 1_000
@@ -155,6 +157,10 @@ class Changes:
     """By table of ``core``: the keys that changed and their current rows."""
     small: dict[str, pa.Table] = field(default_factory=dict)
     """By table of ``core``: all its rows."""
+    archived: pa.Table | None = None
+    """The days that Postgres no longer held when they were read."""
+    cutoffs: pa.Table | None = None
+    """Up to when events had been removed because their time was over."""
 
 
 class ChangesStore:
@@ -231,6 +237,7 @@ def _read(cursor: Any, after: int, most_events: int) -> Changes:
         changes.touched = set(touched["key"].to_pylist())
     for table, query in _SMALL.items():
         changes.small[table] = _fetch(cursor, query)
+    changes.archived, changes.cutoffs = _fetch(cursor, DAYS), _fetch(cursor, CUTOFFS)
     if after == 0 or any(row["rates"] for row in taken):
         changes.small["rates"] = _fetch(cursor, _RATES)
     if changes.is_head:

@@ -16,7 +16,15 @@ from datetime import datetime
 import psycopg
 import pyarrow as pa
 
-from cdp.analytics.apply import PropertiesSeen, apply_changes
+from cdp.analytics.apply import PropertiesSeen, apply_archived, apply_changes
+from cdp.analytics.archived_engine import (
+    ReadPart,
+    create_archive_tables,
+    drop_day,
+    list_wanted,
+    pass_cutoffs,
+    read_day,
+)
 from cdp.analytics.changes_store import (
     Changes,
     ChangesStore,
@@ -62,9 +70,16 @@ class Feed:
     """The one writer of events and people in DuckDB. For one thread at a time."""
 
     def __init__(
-        self, database: Database, engine: Engine, read_log_ends: ReadLogEnds | None = None
+        self,
+        database: Database,
+        engine: Engine,
+        read_log_ends: ReadLogEnds | None = None,
+        read_part: ReadPart | None = None,
     ) -> None:
-        """``read_log_ends`` lets ``as_of`` move on when nothing arrives; it must answer soon."""
+        """``read_log_ends`` lets ``as_of`` move on when nothing arrives; it must answer soon.
+
+        ``read_part`` reads the archive, where days lie that Postgres no longer holds.
+        """
         self._engine = engine
         self._url = database.libpq_url
         self._store = ChangesStore(database.libpq_url)
@@ -72,6 +87,8 @@ class Feed:
         self._freshness = Freshness()
         self._listener: Driver | None = None
         self._small: dict[str, pa.Table] = {}
+        self._read_part = read_part
+        self._listed: dict[str, pa.Table] = {}
         self._seen = PropertiesSeen()
         self._is_history_known = False
         self._is_waiting = False
@@ -212,6 +229,7 @@ class Feed:
             if table not in self._small or not rows.equals(self._small[table])
         }
         changes.small = news
+        self._take_from_archive(changes)
         if changes.batches or news or positions != self._positions:
             self._apply(changes, positions, as_of)
         if as_of is not None:
@@ -232,6 +250,38 @@ class Feed:
             return self._freshness.reached(positions)
         # Without sight of the log: nothing is known of what the workers have not come to.
         return changes.received_until if changes.is_head else None
+
+    def _take_from_archive(self, changes: Changes) -> None:
+        """Bring in what was archived and what is past its time, when either list has changed."""
+        for name, rows in (("archived", changes.archived), ("cutoffs", changes.cutoffs)):
+            known = self._listed.get(name)
+            if rows is None or (rows.equals(known) if known is not None else not rows.num_rows):
+                continue
+            if name == "archived":
+                self._take_days(changes, rows)
+            else:
+                with self._engine.write() as duck:
+                    create_archive_tables(duck)
+                    pass_cutoffs(duck, rows)
+            self._listed[name] = rows
+
+    def _take_days(self, changes: Changes, days: pa.Table) -> None:
+        with self._engine.write() as duck:
+            create_archive_tables(duck)
+            wanted = list_wanted(duck, days, self._seq)
+        for day in wanted if self._read_part is not None else ():
+            assert self._read_part is not None
+            try:
+                with self._engine.write() as duck:
+                    drop_day(duck, day)
+                    kinds = self._seen.kinds
+                    for rows in read_day(day, self._read_part):
+                        kinds = apply_archived(duck, rows, changes, self._seen)
+                        self._seen.kinds = kinds
+            except BaseException:
+                self._recall()
+                raise
+            _log.info("analytics_day_from_archive", day=day["day"])
 
     def _apply(self, changes: Changes, positions: Positions, as_of: datetime | None) -> None:
         try:
@@ -258,7 +308,7 @@ class Feed:
     def _forget(self) -> None:
         self._drop_ahead()
         self._engine.reset()
-        self._small = {}
+        self._small, self._listed = {}, {}
         self._recall()
 
     def _fit(self, changes: Changes) -> None:

@@ -13,6 +13,7 @@ from cdp.access.guard import require
 from cdp.access.scopes import Caller
 from cdp.archive.archive_store import ArchiveBusy
 from cdp.archive.archiver import Archiver
+from cdp.archive.keep_time import let_go, read_cutoffs
 from cdp.archive.status_store import read_held
 from cdp.errors import Conflict, Unavailable
 from cdp.storage.database import Database, driver
@@ -47,15 +48,18 @@ def create_router(database: Database, archiver: Archiver | None) -> APIRouter:
 
     @router.post("/v1/archive/run")
     def post_run(caller: Admin, body: Asked | None = None) -> dict[str, Any]:
-        """Archive the days that are due now, and drop from Postgres what may go; returns when done.
+        """Remove what is past its time, archive what is due, drop from Postgres what may go.
 
-        It happens by itself once an hour.
+        Returns when all is done. It happens by itself once an hour.
         """
         if archiver is None:
             raise Conflict("no_archive", "CDP_ARCHIVE_URL is off")
         with database.transaction() as connection:
             audit_store.record(driver(connection), caller.actor, "archive_run", "archive")
         try:
+            moment = archiver.now()
+            cutoffs = read_cutoffs(database, moment)
+            removed = let_go(database, archiver.folder, cutoffs, moment)
             ran = archiver.run(body.through if body else None)
         except ArchiveBusy:
             raise Unavailable(
@@ -66,6 +70,7 @@ def create_router(database: Database, archiver: Archiver | None) -> APIRouter:
             "dropped": ran.dropped,
             "failed": ran.failed,
             "rows": ran.rows,
+            "removed": removed,
         }
 
     return router

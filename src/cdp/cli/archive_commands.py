@@ -31,12 +31,13 @@ def run_archive(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Archive the days that are due now, and drop from Postgres what may go.
+    """Remove what is past its time, archive what is due, drop from Postgres what may go.
 
     Workers do so once an hour. Exit 1 when a day's files were not what Postgres holds: such a day
     is written anew, and kept in Postgres.
     """
     from cdp.archive.archive_store import ArchiveBusy
+    from cdp.archive.keep_time import let_go, read_cutoffs
     from cdp.archive.open_archive import open_archiver
     from cdp.preflight import find_database_url, reach_database, require_schema
 
@@ -47,6 +48,9 @@ def run_archive(
         if archiver is None:
             raise SetupError("there is no archive: CDP_ARCHIVE_URL is off")
         try:
+            moment = archiver.now()
+            cutoffs = read_cutoffs(database, moment)
+            removed = let_go(database, archiver.folder, cutoffs, moment)
             ran = archiver.run(through.date() if through else None)
         except ArchiveBusy:
             raise SetupError("somebody is at the archive; try again in a moment") from None
@@ -54,6 +58,6 @@ def run_archive(
         name: [day.isoformat() for day in value] if isinstance(value, list) else value
         for name, value in asdict(ran).items()
     }
-    print_record(shown, as_json=as_json)
+    print_record({**shown, "removed": removed}, as_json=as_json)
     if ran.failed:
         raise typer.Exit(1)
