@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from cdp.runtime.clock import now
 from cdp.storage.database import Database, driver
+from tests.support.cdnow import read_purchases
 from tests.support.segments import Served, serve_segments
 
 DAY = timedelta(days=1)
@@ -442,3 +445,96 @@ def test_simple_customer_value(served: Served) -> None:
             "historic": 10_000, "flags": ["short_tenure"],
         },
     }  # fmt: skip
+
+
+def test_cdnow_through_the_tables_gives_the_published_parameters(served: Served) -> None:
+    purchases = list(read_purchases())
+    nodes = list(range(1, 2358))
+    with served.engine.write() as duck:
+        duck.execute(
+            """INSERT INTO core.node_profiles SELECT n, '-infinity', 'infinity', n
+                 FROM (SELECT unnest($nodes) AS n)""",
+            {"nodes": nodes},
+        )
+        duck.execute(
+            """INSERT INTO core.profiles SELECT n, 'prf_' || n, NULL, 1
+                 FROM (SELECT unnest($nodes) AS n)""",
+            {"nodes": nodes},
+        )
+        duck.execute(
+            """INSERT INTO core.orders (order_no, scope, order_id, node_id, status, currency,
+                                        total, refunded, net, placed_at, updated_at, document)
+               SELECT n, '', 'o' || n, node, 'completed', 'USD', cents, 0, cents, t, t, '{}'
+                 FROM (SELECT unnest($numbers) AS n, unnest($nodes) AS node,
+                              unnest($cents) AS cents, unnest($times) AS t)""",
+            {
+                "numbers": list(range(len(purchases))),
+                "nodes": [each.customer for each in purchases],
+                "cents": [each.cents for each in purchases],
+                "times": [each.at for each in purchases],
+            },
+        )
+    served.follow()
+    settings = {"zero_value_orders": True, "horizon": "39w", "unit": "week"}
+    definition = {"builtin": "clv", "settings": settings, "as_of": "1997-09-30"}
+
+    tag = create(served, "clv", definition)
+
+    model = tag["model"]
+    assert (model["unit"], model["customers"], model["spend"]["customers"]) == ("week", 2357, 946)
+    found = tuple(model["purchases"][name] for name in ("r", "alpha", "a", "b"))
+    assert found == pytest.approx((0.2426, 4.4136, 0.7929, 2.4259), abs=5e-5)
+    assert model["purchases"]["log_likelihood"] == pytest.approx(-9582.43, abs=0.005)
+    spend = tuple(model["spend"][name] for name in ("p", "q", "v"))
+    assert spend == pytest.approx((6.2496, 3.7442, 15.4435), abs=5e-5)
+    first = served.engine.read(
+        "SELECT value::VARCHAR AS value FROM core.tag_values WHERE key = 'clv' AND profile_no = 1"
+    )
+    value = json.loads(first["value"][0].as_py())
+    assert (value["x"], value["expected_order_value"]) == (2, 2465)
+    assert value["expected_purchases"] == pytest.approx(1.226, abs=1e-3)
+    assert 0 < value["clv"] < value["expected_purchases"] * value["expected_order_value"]
+
+    settings = {"method": "p_alive", "zero_value_orders": True}
+    risk = create(served, "risk", {**definition, "builtin": "churn_risk", "settings": settings})
+    assert risk["model"]["purchases"]["r"] == pytest.approx(model["purchases"]["r"])
+    settings = {"method": "model", "horizon": "90d", "zero_value_orders": True}
+    definition = {"builtin": "churn_risk", "settings": settings, "as_of": "1998-06-30"}
+    trained = create(served, "trained", definition)["model"]
+    assert 0.6 < trained["auc"] < 1
+    assert trained["tried_on"] == 2357
+
+
+def test_figures_equal_independent_sql(served: Served) -> None:
+    chance = random.Random(7)
+    for number in range(25):
+        node = served.people.add(f"c{number}")
+        for _ in range(chance.randrange(1, 5)):
+            total = chance.randrange(1, 50) * 100
+            refunded = chance.choice([0, 0, 0, total, total // 2])
+            at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(2000))
+            served.people.order(node, at, total, refunded=refunded)
+    served.follow()
+    create(served, "rfm", {"builtin": "rfm", "as_of": "2026-04-30"})
+    create(served, "tier", {"builtin": "value_tier", "as_of": "2026-04-30"})
+
+    expected = served.engine.read(
+        """WITH c AS (
+               SELECT profile_id, count(*) AS frequency, sum(net)::BIGINT AS monetary,
+                      date_diff('day', max(placed_at::DATE), DATE '2026-04-30') AS recency
+                 FROM main.orders WHERE net > 0 GROUP BY profile_id),
+           q AS (SELECT quantile_cont(monetary, [0.2, 0.4, 0.6, 0.8, 0.5, 0.95]) AS cut FROM c)
+           SELECT c.*, 1 + (monetary > cut[1])::INT + (monetary > cut[2])::INT
+                         + (monetary > cut[3])::INT + (monetary > cut[4])::INT AS m,
+                  CASE WHEN monetary > cut[6] THEN 'platinum' WHEN monetary > cut[4] THEN 'gold'
+                       WHEN monetary > cut[5] THEN 'silver' ELSE 'bronze' END AS tier
+             FROM c, q"""
+    ).to_pylist()
+
+    scored, tiers = values(served, "rfm"), values(served, "tier")
+    assert len(expected) == len(scored)
+    for row in expected:
+        name = row["profile_id"].removeprefix("prf_user_id_")
+        own = {key: scored[name][key] for key in ("recency", "frequency", "monetary", "m")}
+        assert own == {key: row[key] for key in own}
+        assert tiers[name]["tier"] == row["tier"]
