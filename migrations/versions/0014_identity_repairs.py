@@ -82,6 +82,10 @@ def upgrade() -> None:
     op.create_index(
         "ix_profile_changes_from", "profile_changes", [sa.text("(details ->> 'from')")]
     )
+    op.create_index(
+        "ix_refusals_limit", "refusals", ["refusal_id"],
+        postgresql_where=sa.text("reason = 'limit'"),
+    )  # fmt: skip
     for table, name, _ in _REGISTERS:
         op.add_column(
             table,
@@ -112,5 +116,6 @@ def downgrade() -> None:
         op.drop_constraint(f"pk_{table}", table, type_="primary")
         op.drop_column(table, "since")
         op.create_primary_key(f"pk_{table}", table, ["node_id", name])
+    op.drop_index("ix_refusals_limit", "refusals")
     op.drop_index("ix_profile_changes_from", "profile_changes")
     op.drop_index("ix_node_profiles_cut", "node_profiles")

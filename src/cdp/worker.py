@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
@@ -22,6 +23,7 @@ from cdp.identity.apply_rules_store import apply_next
 from cdp.identity.fill_forms_store import fill_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
+from cdp.identity.let_in_store import let_in_next
 from cdp.identity.replay_tally import tally
 from cdp.identity.rules_store import read_rules
 from cdp.identity.tally_store import flush
@@ -301,6 +303,10 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         database.close()
 
 
+_REST = 10
+"""What full components take in takes at most this part of the time, so that events go on."""
+
+
 def _look_after_identity(
     database: Database, identity: IdentityStore, stop: threading.Event
 ) -> None:
@@ -308,6 +314,7 @@ def _look_after_identity(
 
     apply them to the people of before, unless another worker does. Adds up what replays came to.
     """
+    quiet_until = 0.0
     while not stop.wait(1):
         with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
             with database.snapshot() as connection:
@@ -316,6 +323,10 @@ def _look_after_identity(
                 pass
             while not stop.is_set() and _fill_forms(database, identity.rules.country):
                 pass
+            if time.monotonic() >= quiet_until:
+                started = time.monotonic()
+                _let_in(database, identity.rules.country)
+                quiet_until = started + _REST * (time.monotonic() - started)
         with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
             flush(database, tally)
 
@@ -323,6 +334,11 @@ def _look_after_identity(
 def _apply_rules(database: Database, country: str) -> bool:
     with database.transaction() as connection:
         return apply_next(driver(connection), country, now())
+
+
+def _let_in(database: Database, country: str) -> bool:
+    with database.transaction() as connection:
+        return let_in_next(driver(connection), country, now())
 
 
 def _fill_forms(database: Database, country: str) -> bool:

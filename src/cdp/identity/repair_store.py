@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cdp.identity.check_store import Finding, compare_partitions
+from cdp.identity.let_in_store import let_in_next
 from cdp.identity.rebuild_store import Partition, read_partition, recompute_all
 from cdp.identity.recompute import replay
 from cdp.identity.rules_store import ensure_salt, read_rules, share_rules
@@ -35,6 +36,8 @@ def rebuild_profiles(database: Database, country: str, now: datetime) -> Rebuilt
 
     Workers go on meanwhile: a component that differs is replayed under its own lock.
     """
+    while _let_in(database, country, now):
+        pass
     stored, rebuilt = _compute_both(database, country)
     before = compare_partitions(stored, rebuilt)
     wrong = _find_wrong(stored, rebuilt)
@@ -43,6 +46,11 @@ def rebuild_profiles(database: Database, country: str, now: datetime) -> Rebuilt
             _replace(driver(connection), wrong[start : start + _NODES_AT_ONCE], country, now)
     after = compare_partitions(*_compute_both(database, country)) if wrong else before
     return Rebuilt(before, len(wrong), after)
+
+
+def _let_in(database: Database, country: str, now: datetime) -> bool:
+    with database.transaction() as connection:
+        return let_in_next(driver(connection), country, now)
 
 
 def _compute_both(database: Database, country: str) -> tuple[Partition, Partition]:

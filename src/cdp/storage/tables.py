@@ -555,6 +555,8 @@ refusals = Table(
     Column("reason", Text, nullable=False),
     _time("at"),
     Index(None, "component_id"),
+    # What a full component withholds is looked for every second.
+    Index("ix_refusals_limit", "refusal_id", postgresql_where=text("reason = 'limit'")),
 )
 
 # The one place that says whose an event is: (node, event time) → profile.
