@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from psycopg.types.multirange import Multirange
 
@@ -12,7 +12,12 @@ from cdp.identity.sightings import LinkKey, LinkSighting
 from cdp.storage.database import Driver
 from cdp.storage.numbers import take_numbers
 
-_COLUMNS = "link_id, link_key, node_ids, first_at, first_message_id, active_days, kind"
+# Most links were seen on one day, and to read a multirange takes longer than all the rest.
+_DAYS = """CASE WHEN active_days = datemultirange(daterange(
+                         (first_at AT TIME ZONE 'UTC')::date,
+                         (first_at AT TIME ZONE 'UTC')::date + 1))
+                THEN NULL ELSE active_days END"""
+_COLUMNS = f"link_id, link_key, node_ids, first_at, first_message_id, {_DAYS}, kind"
 
 
 def read_links(conn: Driver, keys: Iterable[str]) -> dict[LinkKey, LinkFact]:
@@ -42,7 +47,7 @@ def read_links_for_replay(
     """
     rows = conn.execute(
         """SELECT link_id, link_key, node_ids, first_at, first_message_id,
-                  CASE WHEN node_ids && %b::bigint[] THEN active_days END, kind
+                  CASE WHEN node_ids && %b::bigint[] THEN active_days ELSE '{}' END, kind
              FROM links WHERE component_id = ANY(%b) AND retracted_at IS NULL""",
         (sorted(contacts), sorted(component_ids)),
     ).fetchall()
@@ -133,7 +138,11 @@ def _read_row(
     row: tuple[int, str, list[int], datetime, str, Multirange[date] | None, LinkKind],
 ) -> LinkFact:
     trusted = row[6] != "seen" or row[1].startswith("1:")
-    days = () if row[5] is None else _read_days(row[5])
+    if row[5] is None:
+        day = row[3].astimezone(UTC).toordinal()
+        days: tuple[DayRange, ...] = ((day, day + 1),)
+    else:
+        days = _read_days(row[5])
     return LinkFact(row[0], trusted, tuple(row[2]), row[3], row[4], days, row[6])
 
 

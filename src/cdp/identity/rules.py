@@ -139,7 +139,7 @@ class Rules(BaseModel):
         own = self.rule_of(type_name).hot_limit
         return self.hot_limit if own is None else own
 
-    @cached_property
+    @property
     def least_hot_limit(self) -> int:
         """The strictest limit of any type."""
         own = [rule.hot_limit for rule in self.types.values() if rule.hot_limit is not None]
