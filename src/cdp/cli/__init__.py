@@ -14,6 +14,7 @@ from cdp import __version__
 from cdp.cli import (
     account_commands,
     archive_commands,
+    audit_commands,
     demo_commands,
     destination_commands,
     identity_commands,
@@ -72,6 +73,7 @@ app.add_typer(plan_commands.app, name="plan")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(account_commands.app, name="account")
+app.add_typer(audit_commands.app, name="audit")
 app.add_typer(rates_commands.app, name="rates")
 suggestion_commands.register(identity_commands.app)
 app.add_typer(identity_commands.app, name="identity")

@@ -139,6 +139,112 @@ def traits(
     print_rows(_trait_rows(answer), as_json=False)
 
 
+@app.command("consent")
+def consent(
+    person: Person,
+    grant: Annotated[str | None, typer.Option(help="State that this purpose is granted.")] = None,
+    deny: Annotated[str | None, typer.Option(help="State that this purpose is denied.")] = None,
+    purpose: Annotated[str | None, typer.Option(help="May they be reached for this?")] = None,
+    channel: Annotated[str | None, typer.Option(help="email, sms, wechat, push, phone.")] = None,
+    at: Annotated[str | None, typer.Option(help="As of, or stated at, this time.")] = None,
+    history: Annotated[bool, typer.Option(help="Every statement, the newest first.")] = False,
+    source: Annotated[str | None, typer.Option(help="Where it was stated.")] = None,
+    evidence: Annotated[str | None, typer.Option(help="What proves it.")] = None,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a person agreed to, or state it: their consent, its time, origin and proof."""
+    stated = grant or deny
+    if stated is not None:
+        if grant is not None and deny is not None:
+            raise typer.BadParameter("grant a purpose or deny it, not both")
+        said = {"channel": channel, "at": at, "source": source, "evidence": evidence}
+        body = {"purpose": stated, "granted": grant is not None}
+        body |= {name: value for name, value in said.items() if value is not None}
+        with open_client() as client:
+            path = f"/v1/profiles/{name_profile(person)}/consent"
+            print_record(client.call("POST", path, body=body), as_json=as_json)
+        return
+    answer = _ask(
+        person,
+        "/consent",
+        purpose=purpose,
+        channel=channel,
+        at=at,
+        history="true" if history else None,
+        after=after,
+    )
+    if as_json or "data" not in answer:
+        print_record(answer, as_json=as_json)
+        return
+    columns = ["purpose", "channel", "granted", "at", "source", "evidence"]
+    print_rows(answer["data"], columns, as_json=False)
+
+
+@app.command("sessions")
+def sessions(
+    person: Person,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    after: After = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show their visits, newest first."""
+    page = _ask(person, "/sessions", limit=limit, after=after)
+    if as_json:
+        print_record(page, as_json=True)
+        return
+    columns = ["started_at", "seconds", "events", "source", "channel", "landing_page"]
+    print_rows(page["data"], columns, as_json=False)
+
+
+@app.command("channels")
+def channels(person: Person, after: After = None, as_json: JsonFlag = False) -> None:
+    """Show the channels they use, the one used last first."""
+    print_rows(_ask(person, "/channels", after=after)["data"], as_json=as_json)
+
+
+@app.command("search")
+def search(
+    words: Annotated[str | None, typer.Argument(help="Anything in a name, such as 小明.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Such as trait.city=上海 or identifier.user_id^=42."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find people by their traits, identifiers and names."""
+    params: dict[str, Any] = {"q": words, "limit": limit}
+    for each in where or ():
+        name, equals, value = each.rpartition("=")
+        if not equals:
+            raise typer.BadParameter(f"write {each!r} as trait.city=上海")
+        params[name] = value
+    with open_client() as client:
+        page = client.call("GET", "/v1/profiles", params=params)
+    if as_json:
+        print_record(page, as_json=True)
+        return
+    print_rows(page["data"], ["id", "traits", "last_seen", "events"], as_json=False)
+
+
+@app.command("changes")
+def changes(
+    since: Annotated[str | None, typer.Option(help="`next` of the last answer, or latest.")] = None,
+    types: Annotated[str | None, typer.Option(help="Such as traits,merged,deleted.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what happened to people, in order."""
+    params = {"since": since, "types": types, "limit": limit}
+    with open_client() as client:
+        page = client.call("GET", "/v1/profiles/changes", params=params)
+    if as_json:
+        print_record(page, as_json=True)
+        return
+    print_rows(page["data"], as_json=False)
+
+
 @app.command("lookup")
 def lookup(
     people: Annotated[list[str], typer.Argument(metavar="TYPE:VALUE...")], as_json: JsonFlag = False

@@ -180,9 +180,9 @@ def _add_profile(router: APIRouter, people: People, parts: Mapping[str, ReadPart
             wanted = as_of(wanted)
         moment = then or now()
         with people.find(p) as (tx, asked, found):
-            document = read_document(people, tx, asked, found, caller, moment, wanted)
+            query = make_query(people, tx, found, caller, moment, limit)
+            document = read_document(asked, found, query, wanted)
             if names:
-                query = make_query(people, tx, found, caller, moment, limit)
                 document["included"] = {name: parts[name](query) for name in names}
         if then is not None:
             tell_as_of(document, then)
@@ -190,19 +190,11 @@ def _add_profile(router: APIRouter, people: People, parts: Mapping[str, ReadPart
 
 
 def read_document(
-    people: People,
-    tx: Driver,
-    asked: Identifier,
-    found: Found,
-    caller: Caller,
-    moment: datetime,
-    wanted: Fields | None,
+    asked: Identifier, found: Found, query: PartQuery, wanted: Fields | None
 ) -> dict[str, Any]:
-    """Return the profile as of ``moment``, of which ``wanted`` members (None: all) are read."""
-    needed = list_needed(wanted)
-    person = read_person_at(tx, found, moment, people.archived, needed)
-    query = make_query(people, tx, found, caller, moment)
-    shown = documents.show_person(person, query.sources, moment, is_masked=not caller.sees_personal)
+    """Return the profile as ``query`` asks, of which ``wanted`` members (None: all) are read."""
+    person = read_person_at(query.tx, found, query.now, query.archived, list_needed(wanted))
+    shown = documents.show_person(person, query.sources, query.now, is_masked=query.is_masked)
     is_old_id = asked.type == PROFILE_ID and asked.value != person.profile_id
     document = {
         "id": shown.pop("id"),
