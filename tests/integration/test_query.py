@@ -252,7 +252,7 @@ async def test_the_schema_lists_what_sql_may_read(
     tables = {table["name"]: table["columns"] for table in answer.json()["tables"]}
     assert set(tables) == {
         "profiles", "identifiers", "traits", "events", "orders", "order_lines", "accounts",
-        "account_members", "tags",
+        "account_members", "tags", "rates", "tickets",
         "memberships", "membership_changes", "segments", "Order Completed",
         "order_completed", "page",
     }  # fmt: skip

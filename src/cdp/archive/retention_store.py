@@ -28,6 +28,13 @@ WITH gone AS (
 SELECT source_number, event, count(*), array_agg(DISTINCT node_id) FROM gone GROUP BY 1, 2
 """
 
+# What was said of service stands beside the timeline too, as it was sent.
+_REMOVE_SERVICE = """
+DELETE FROM service_events e
+ USING unnest(%s::int[], %s::text[], %s::timestamptz[]) AS c (number, event, before)
+ WHERE e.source_number = c.number AND e.at < c.before AND c.event IN ('', e.name)
+"""
+
 
 def read_rules(conn: Driver) -> list[Rule]:
     """Return the workspace's rules, as they were put."""
@@ -59,7 +66,10 @@ def read_sources(conn: Driver) -> dict[str, int]:
 
 
 def announce(conn: Driver, cutoffs: Sequence[Cutoff]) -> None:
-    """Say up to when events go, before any goes; followers read it here. It never moves back."""
+    """Say up to when events go, before any goes; followers read it here. It never moves back.
+
+    What stands of them beside the timeline goes at once.
+    """
     with conn.cursor() as cursor:
         cursor.executemany(
             """INSERT INTO retention_removals AS r (source_number, event, before)
@@ -68,6 +78,8 @@ def announce(conn: Driver, cutoffs: Sequence[Cutoff]) -> None:
                   SET before = greatest(r.before, excluded.before)""",
             cutoffs,
         )
+    columns = zip(*cutoffs, strict=True) if cutoffs else ((), (), ())
+    conn.execute(_REMOVE_SERVICE, [list(column) for column in columns])
     close_batch(conn, open_batch(conn), BatchChanges())
 
 
