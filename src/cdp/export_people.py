@@ -22,6 +22,9 @@ from cdp.privacy.archives_folder import Archives
 from cdp.privacy.people_store import Person, find_person, list_names, merge_people
 from cdp.profiles import profile_document as documents
 from cdp.profiles.accounts_read_store import read_accounts
+from cdp.profiles.consent import list_consent_history
+from cdp.profiles.consent_document import show_statements
+from cdp.profiles.consent_history_store import read_statements
 from cdp.profiles.profile_store import read_people, read_segments, read_sources, read_tags
 from cdp.profiles.said import list_changes
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
@@ -110,7 +113,9 @@ class _Export:
             "trait_history",
             documents.show_trait_rows(said, self._sources, with_provenance=True, is_masked=False),
         )
-        self._put("consents", [self._show_consent(one) for one in person.statements])
+        stated = [*read_statements(self._tx, self._no), *person.statements]
+        history = [(one.purpose, one) for one in list_consent_history(stated, self._now)]
+        self._put("consents", show_statements(history, self._sources, is_masked=False))
         self._put("accounts", read_accounts(self._tx, self._no, self._now))
         self._put("segments", _plain(read_segments(self._tx, self._ids[0])))
         self._put("tags", _plain(read_tags(self._tx, self._ids[0])))
@@ -120,16 +125,6 @@ class _Export:
         self._put_json("service", show_service(told, self._now))
         self._put_all("orders", self._list_orders())
         self._put_all("events", self._list_events())
-
-    def _show_consent(self, statement: Any) -> dict[str, Any]:
-        source = self._sources.get(statement.source_number)
-        return {
-            "purpose": statement.purpose,
-            "granted": statement.granted,
-            "at": format_time(statement.at),
-            "source": source.name if source else None,
-            "message_id": statement.message_id,
-        }
 
     def _list_history(self) -> Iterator[Row]:
         for at, change, profile_id, details in self._tx.execute(

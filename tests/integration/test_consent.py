@@ -221,6 +221,11 @@ def test_a_look_up_says_who_may_be_reached(client: TestClient) -> None:
         "/v1/profiles/lookup", json={"identifiers": asked, "consent": "marketing"}
     ).json()
     assert [row["may_be_reached"] for row in answer["data"]] == [True, False, False]
+    own = state(client, "user_id:no", channel="sms")
+    read(client, "user_id:no", own["receipt"])
+    body = {"identifiers": asked, "consent": "marketing", "channel": "sms"}
+    by_text = client.post("/v1/profiles/lookup", json=body).json()
+    assert [row["may_be_reached"] for row in by_text["data"]] == [True, True, False]
 
 
 def test_stating_needs_its_scope_and_proof_is_masked(

@@ -7,6 +7,7 @@ is kept here outlives the events: whoever asked people for consent has to show i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -113,8 +114,19 @@ def read_statements(
     Registers are left out: who reads a person has them. From what was kept, with evidence, and from
     the timeline.
     """
-    kept = [
-        Statement(*row[:6], None if row[6] is None else msgspec.json.decode(row[6]))
-        for row in connection.execute(_KEPT, (profile_no,))
-    ]
+    rows = connection.execute(_KEPT, (profile_no,))
+    kept = [_read_kept(*row) for row in rows]
     return [*kept, *list_statements(read_said(connection, profile_no, archived))]
+
+
+def _read_kept(
+    purpose: str,
+    granted: bool,
+    at: datetime,
+    message_id: str,
+    source_number: int,
+    node_id: int,
+    evidence: str | None,
+) -> Statement:
+    proof = None if evidence is None else msgspec.json.decode(evidence)
+    return Statement(purpose, granted, at, message_id, source_number, node_id, proof)

@@ -120,7 +120,8 @@ def read_sessions(
     ).fetchall()
     landings = _read_landings(connection, profile_no, rows)
     page = [
-        Session(*row[:4], landings.get(place, _NOTHING)) for place, row in enumerate(rows, start=1)
+        Session(started_at, ended_at, events, number, landings.get(place, _NOTHING))
+        for place, (started_at, ended_at, events, number, _, _) in enumerate(rows, start=1)
     ]
     return Sessions(page, rows[0][4] if rows else 0, rows[0][5] if rows else None)
 
