@@ -18,7 +18,8 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from psycopg.types.json import Jsonb
 
-from cdp.log.kafka_topic import describe, read_options
+from cdp.errors import SetupError
+from cdp.log.kafka_topic import describe, ensure_topic, open_admin, read_options
 from cdp.profiles.feed_routes import show_change
 from cdp.profiles.feed_store import FeedRow, catch_up, read_feed
 from cdp.runtime.logs import get_logger
@@ -38,6 +39,9 @@ _ROWS_AT_ONCE = 500
 _LOOK_SECONDS = 5.0
 _AWAY_SECONDS = 5.0
 _ACK_SECONDS = 30.0
+
+
+_TROUBLE = (psycopg.Error, sa.exc.SQLAlchemyError, KafkaError, OSError, SetupError)
 
 
 class ProfileChanges:
@@ -89,7 +93,7 @@ class ProfileChangesTopic(WakingThread):
                     row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
                     if row == (True,):
                         self._send_on()
-            except (psycopg.Error, sa.exc.SQLAlchemyError, KafkaError, OSError) as error:
+            except _TROUBLE as error:
                 reason = describe(error) if isinstance(error, KafkaError) else type(error).__name__
                 _log.warning("profile_changes_topic_waits", reason=reason)
             self.stopping.wait(_AWAY_SECONDS)
@@ -103,6 +107,9 @@ class ProfileChangesTopic(WakingThread):
         )
 
     def _send_on(self) -> None:
+        wanted = {"kafka_topic": self._settings.profile_changes_topic}
+        with closing(open_admin(self._settings)) as admin:
+            ensure_topic(admin, self._settings.model_copy(update=wanted))
         producer = KafkaProducer(
             **read_options(self._settings),
             acks="all",
