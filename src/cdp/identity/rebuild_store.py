@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from cdp.identity.components_store import group_nodes
+from cdp.identity.device_sessions import are_sessions_kept
 from cdp.identity.device_sessions_store import settle_sessions
 from cdp.identity.facts import Assignment, LinkFact, Node, ProfileKey, Resolution
 from cdp.identity.links_store import read_all_links
@@ -38,13 +40,16 @@ def recompute_all(conn: Driver, rules: Rules) -> Partition:
         )
     }
     links = read_all_links(conn)
-    whole = dict(enumerate(resolve_all(nodes, links, rules)))
-    settled = settle_sessions(conn, whole, nodes, links, rules)
-    return _describe(nodes, list(settled.values()))
+    found: Iterable[Resolution] = resolve_all(nodes, links, rules)
+    if are_sessions_kept(rules):
+        found = settle_sessions(conn, dict(enumerate(found)), nodes, links, rules).values()
+    return _describe(nodes, found)
 
 
-def resolve_all(nodes: dict[int, Node], links: list[LinkFact], rules: Rules) -> list[Resolution]:
-    """Resolve every component of a graph. Pure."""
+def resolve_all(
+    nodes: dict[int, Node], links: list[LinkFact], rules: Rules
+) -> Iterator[Resolution]:
+    """Resolve every component of a graph, one by one: all together take much room. Pure."""
     component_of = {node_id: node_id for node_id in nodes}
     component_of.update(group_nodes([link.node_ids for link in links], component_of))
     members: dict[int, list[Node]] = {}
@@ -53,7 +58,9 @@ def resolve_all(nodes: dict[int, Node], links: list[LinkFact], rules: Rules) -> 
     facts: dict[int, list[LinkFact]] = {}
     for link in links:
         facts.setdefault(component_of[link.node_ids[0]], []).append(link)
-    return [resolve_any(found, facts.get(c, ()), rules) for c, found in members.items()]
+    while members:
+        component, found = members.popitem()
+        yield resolve_any(found, facts.pop(component, ()), rules)
 
 
 def read_partition(conn: Driver) -> Partition:
@@ -88,7 +95,7 @@ def read_partition(conn: Driver) -> Partition:
     return Partition({key: tuple(spans) for key, spans in owners.items()}, joined_at, refusals)
 
 
-def _describe(nodes: dict[int, Node], resolutions: list[Resolution]) -> Partition:
+def _describe(nodes: dict[int, Node], resolutions: Iterable[Resolution]) -> Partition:
     def name(node_id: int) -> Identifier:
         return Identifier(nodes[node_id].type, nodes[node_id].value)
 
@@ -98,16 +105,12 @@ def _describe(nodes: dict[int, Node], resolutions: list[Resolution]) -> Partitio
     def span(part: Assignment) -> OwnedSpan:
         return part.since, part.until, owner(part.profile)
 
-    return Partition(
-        {
-            name(node_id): tuple(span(part) for part in parts)
-            for found in resolutions
-            for node_id, parts in found.assignments.items()
-        },
-        {owner(key): at for found in resolutions for key, at in found.joined_at.items()},
-        frozenset(
-            (name(refusal.strong), name(refusal.weak), refusal.reason, refusal.at)
-            for found in resolutions
-            for refusal in found.refusals
-        ),
-    )
+    owners: dict[Identifier, tuple[OwnedSpan, ...]] = {}
+    joined_at: dict[Owner, datetime | None] = {}
+    refusals: set[tuple[Identifier, Identifier, str, datetime]] = set()
+    for found in resolutions:
+        for node_id, parts in found.assignments.items():
+            owners[name(node_id)] = tuple(span(part) for part in parts)
+        joined_at.update((owner(key), at) for key, at in found.joined_at.items())
+        refusals.update((name(r.strong), name(r.weak), r.reason, r.at) for r in found.refusals)
+    return Partition(owners, joined_at, frozenset(refusals))
