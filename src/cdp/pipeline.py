@@ -18,8 +18,9 @@ from datetime import datetime
 from cdp.account_statements import list_statements
 from cdp.accounts.accounts_store import write_accounts as keep_accounts
 from cdp.batch import Batch, Message, PostedAccount, PostedOrder, PostedPrivacy
+from cdp.identity.aliases_store import name_known
 from cdp.identity.identity_store import IdentityStore
-from cdp.model import Event, RejectedEvent
+from cdp.model import Event, Observation, RejectedEvent
 from cdp.observations import observe
 from cdp.order_reports import list_reports
 from cdp.orders.orders_store import write_reports
@@ -89,6 +90,11 @@ def screen(tx: Driver, work: Work) -> None:
 def place(tx: Driver, work: Work) -> None:
     """Find or make the identifiers, tie them together, and settle who is who."""
     seen = [observe(message) for message in work.fresh]
+    aliases = [
+        n for n, one in enumerate(work.fresh) if isinstance(one, Event) and one.type == "alias"
+    ]
+    if aliases:
+        _name_known(tx, seen, aliases)
     told = [one for each in seen for one in each]
     homes = iter(work.identity.apply(tx, work.batch_id, told, work.changes, work.now))
     for message, each in zip(work.fresh, seen, strict=True):
@@ -106,6 +112,14 @@ def place(tx: Driver, work: Work) -> None:
             work.link_ids.append(home and home.link_id)
         else:
             work.placed_orders.append((message, node))
+
+
+def _name_known(tx: Driver, seen: list[list[Observation]], aliases: list[int]) -> None:
+    """Let aliases name the people who are known by what they call them."""
+    positions = [n for n in aliases if seen[n]]
+    named = name_known(tx, [seen[n][0] for n in positions], (one for each in seen for one in each))
+    for position, observation in zip(positions, named, strict=True):
+        seen[position] = [observation]
 
 
 def write_traits(tx: Driver, work: Work) -> None:

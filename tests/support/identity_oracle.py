@@ -191,9 +191,27 @@ class Replay:
                     )
                     if counts:
                         met.setdefault(other.type, set()).add(other.value)
-            if any(len(values) > self.rules.hot_limit for values in met.values()):
+            if any(
+                len(values) > self.rules.hot_limit for values in met.values()
+            ) or self.is_crowded(name):
                 hot.add(name)
         return hot
+
+    def is_crowded(self, name: Identifier) -> bool:
+        """Whether more than twice as many of a type as one may have were seen with a name."""
+        met: dict[str, set[Identifier]] = {}
+        for fact in self.facts:
+            if fact.kind == "seen" and name in fact.names:
+                for other in fact.names:
+                    if other not in self.blocked and other.type != name.type:
+                        met.setdefault(other.type, set()).add(other)
+        for type_name, others in met.items():
+            rule = self.rules.rule_of(type_name)
+            if rule.unique or rule.limit is None or rule.window is not None:
+                continue
+            if len(others) > max(2 * rule.limit, 8 * self.rules.hot_limit):
+                return True
+        return False
 
     def who(self, name: Identifier) -> int:
         """The person an identifier belongs to at this point."""

@@ -170,6 +170,22 @@ def test_of_two_joined_devices_the_second_follows_its_own_user_from_his_login() 
     assert world.owner(C) == world.owner(A)
 
 
+def test_a_test_user_with_the_addresses_of_a_whole_shop_is_nobody() -> None:
+    known = [saw(f"{A} email:e{n}@x.cn", n) for n in range(40)]
+    assert (A, "email:e20@x.cn", "limit") in World(*known).refused()
+    world = World(*known, saw(f"{A} email:e40@x.cn", 40))
+    assert world.refused() == {(f"email:e{n}@x.cn", A, "hot_identifier") for n in range(41)}
+    assert len(world.people()) == 42
+
+
+def test_a_test_user_on_every_phone_of_a_shop_is_nobody_once_he_is_on_twice_too_many() -> None:
+    few = RULES.rule_of("anonymous_id").model_copy(update={"limit": 30})
+    rules = RULES.model_copy(update={"types": {**RULES.types, "anonymous_id": few}})
+    seen = [saw(f"user_id:abc123 anonymous_id:d{n}", n / 10) for n in range(61)]
+    assert len(World(*seen[:60], rules=rules).people()) == 31
+    assert len(World(*seen, rules=rules).people()) == 62
+
+
 def test_over_the_limit_a_device_stays_alone_and_its_user_whole() -> None:
     world = World(*(saw(f"{A} anonymous_id:d{day:04}", day / 100) for day in range(1001)))
     assert world.owner("anonymous_id:d0999") == world.owner(A)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from cdp.identity.facts import LinkFact, Node
-from cdp.identity.hot import count_people
+from cdp.identity.hot import count_beside, count_people
 from cdp.identity.identifiers import is_blocked
 from cdp.identity.links_store import read_component_links, read_links_of
 from cdp.identity.rules import DEFAULT_TYPE, Rules
@@ -18,6 +18,8 @@ _MOST_COMPONENTS = 5000
 _MOST_NODES = 100_000
 """People are looked for in components of so many such nodes together; those with most first."""
 _MOST_EXAMPLES = 5
+_CROWD = 8
+"""Devices or contacts beside a strong identifier, in times of its ``hot_limit``, worth a look."""
 _NEAR = 0.6
 """From this share of ``hot_limit`` on an identifier is worth a look."""
 
@@ -72,6 +74,8 @@ def list_hot(conn: Driver, rules: Rules, *, limit: int) -> list[HotIdentifier]:
     people = {**counted}
     for node_id, count in _count_strong(nodes, links, rules).items():
         people[node_id] = max(count, people.get(node_id, 0))
+    for node_id, crowd in _count_crowds(nodes, links, rules).items():
+        people[node_id] = max(crowd, people.get(node_id, 0))
     chosen = [n for n in inside if people.get(n, 0) > 1 and n not in hot] + list(hot)
     chosen.sort(key=lambda n: (-people.get(n, 0), nodes[n].type if n in nodes else "", n))
     rows = _read_rows(conn, chosen[:limit])
@@ -106,13 +110,16 @@ def _list_crowded(conn: Driver, rules: Rules) -> list[int]:
     rows = conn.execute(
         """SELECT component_id, count(*) FROM nodes
             WHERE variant = ''
-              AND (type = ANY(%(naming)s) OR %(others)s AND NOT type = ANY(%(known)s))
-            GROUP BY component_id, type HAVING count(*) > 1
+            GROUP BY component_id, type
+           HAVING count(*) > CASE WHEN type = ANY(%(naming)s)
+                                    OR %(others)s AND NOT type = ANY(%(known)s)
+                                  THEN 1 ELSE %(crowd)s END
             ORDER BY count(*) DESC, component_id LIMIT %(limit)s""",
         {
             "naming": naming,
             "others": DEFAULT_TYPE in naming,
             "known": list(rules.types),
+            "crowd": _CROWD * rules.least_hot_limit,
             "limit": _MOST_COMPONENTS,
         },
     ).fetchall()
@@ -176,6 +183,23 @@ def _count_strong(
                     by_type = seen.setdefault(node.node_id, {})
                     by_type.setdefault(other.type, set()).add(other.node_id)
     return {node_id: max(map(len, by_type.values())) for node_id, by_type in seen.items()}
+
+
+def _count_crowds(
+    nodes: Mapping[int, Node], links: Sequence[LinkFact], rules: Rules
+) -> dict[int, int]:
+    """Return of the strong identifiers that were seen with a crowd beside how many.
+
+    A test user on the devices of a whole shop is withdrawn once they are twice too many; a steward
+    sees it before.
+    """
+    strong = {n for n, one in nodes.items() if rules.rule_of(one.type).strength == "strong"}
+    crowds = {}
+    for node_id, by_type in count_beside(nodes, links, strong).items():
+        most = max(by_type.values(), default=0)
+        if most > _CROWD * rules.hot_limit_of(nodes[node_id].type):
+            crowds[node_id] = most
+    return crowds
 
 
 def _judge(row: _Row, people: int, counted: int, rules: Rules) -> Level:
