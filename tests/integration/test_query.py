@@ -267,3 +267,49 @@ async def test_asking_takes_the_scope(client: httpx.AsyncClient, database: Datab
     )
     assert answer.status_code == 403
     assert (await client.get("/v1/schema")).status_code == 401
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv", "parquet", "arrow"])
+async def test_a_whole_table_is_streamed_in_every_format(
+    client: httpx.AsyncClient, analyst: dict[str, str], format: str
+) -> None:
+    answer = await client.get(
+        "/v1/export/Order Completed", params={"format": format}, headers=analyst
+    )
+
+    assert answer.status_code == 200, answer.text
+    assert count_rows(format, answer.content) == 2
+    assert answer.headers["x-as-of"]
+
+
+async def test_an_export_is_masked_and_safe_to_open_in_a_spreadsheet(
+    client: httpx.AsyncClient, analyst: dict[str, str], stranger: dict[str, str]
+) -> None:
+    params = {"format": "csv"}
+    plain = await client.get("/v1/export/traits", params=params, headers=analyst)
+    hidden = await client.get("/v1/export/traits", params=params, headers=stranger)
+    orders = await client.get("/v1/export/Order Completed", params=params, headers=analyst)
+
+    assert "ann@example.com" in plain.text
+    assert "ann@example.com" not in hidden.text
+    assert "'=SUM(1)" in orders.text
+
+
+async def test_only_listed_tables_can_be_exported(
+    client: httpx.AsyncClient, analyst: dict[str, str]
+) -> None:
+    for table in ("nodes", "core.nodes", "duckdb_settings", "x"):
+        answer = await client.get(f"/v1/export/{table}", headers=analyst)
+        assert (answer.status_code, answer.json()["code"]) == (404, "table_not_found")
+
+
+def count_rows(format: str, body: bytes) -> int:
+    match format:
+        case "parquet":
+            return int(pq.read_table(io.BytesIO(body)).num_rows)
+        case "arrow":
+            return int(pa.ipc.open_stream(body).read_all().num_rows)
+        case "csv":
+            return len(body.splitlines()) - 1
+        case _:
+            return len(body.splitlines())

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from datetime import time as clock_time
 from decimal import Decimal
@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cdp.runtime.clock import format_time
+from cdp.runtime.spreadsheet import guard_formula
 
 _LARGEST_EXACT = 2**53
-# What a spreadsheet would run as a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 Columns = Sequence[tuple[str, str]]
 
@@ -37,15 +36,21 @@ def to_records(columns: Columns, rows: pa.Table) -> list[dict[str, Any]]:
 
 def to_csv(columns: Columns, rows: pa.Table) -> bytes:
     """Return ``rows`` as CSV in UTF-8; text that a spreadsheet would run gets an apostrophe."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\r\n")
-    writer.writerow([escape_formula(name) for name, _ in columns])
+    return to_csv_header(columns) + to_csv_lines(columns, rows)
+
+
+def to_csv_header(columns: Columns) -> bytes:
+    """Return the line that names the columns."""
+    return _write_csv([[guard_formula(name) for name, _ in columns]])
+
+
+def to_csv_lines(columns: Columns, rows: pa.Table) -> bytes:
+    """Return ``rows`` as lines of CSV, without the header."""
     lists = [
         [_to_cell(value, kind) for value in column]
         for (_, kind), column in zip(columns, _columns(rows), strict=True)
     ]
-    writer.writerows(zip(*lists, strict=True))
-    return target.getvalue().encode()
+    return _write_csv(zip(*lists, strict=True))
 
 
 def to_arrow(columns: Columns, rows: pa.Table) -> bytes:
@@ -93,9 +98,10 @@ def to_json_value(value: Any) -> Any:
     return _to_text(value)
 
 
-def escape_formula(text: str) -> str:
-    """Return ``text`` with an apostrophe before what a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+def _write_csv(lines: Iterable[Sequence[Any]]) -> bytes:
+    target = io.StringIO()
+    csv.writer(target, lineterminator="\r\n").writerows(lines)
+    return target.getvalue().encode()
 
 
 def _to_text(value: Any) -> str:
@@ -116,7 +122,7 @@ def _to_cell(value: Any, kind: str) -> Any:
         return "true" if value else "false"
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
-    return escape_formula(value) if isinstance(value, str) else value
+    return guard_formula(value) if isinstance(value, str) else value
 
 
 def _read_json(value: Any) -> Any:

@@ -76,6 +76,11 @@ _KEYED = {
     "account_facts": ("account_no", {}),
     "account_members": ("node_id", {}),
 }
+# A source's rank counts for what it said before, too.
+_RANK = """
+UPDATE core.node_traits AS t SET rank = s.trait_rank FROM core.sources s
+ WHERE s.source_number = t.source_number AND s.trait_rank <> t.rank
+"""
 _DROP_LINES = "DELETE FROM core.order_lines WHERE order_no IN (SELECT key FROM incoming)"
 # Halves go to the even number, as where the order was read.
 _ADD_LINES = """
@@ -176,6 +181,8 @@ def _replace_small(duck: Duck, changes: Changes) -> None:
         with_rows(
             duck, rows, f"DELETE FROM core.{table}", f"INSERT INTO core.{table} FROM incoming"
         )
+    if "sources" in changes.small:
+        duck.execute(_RANK)
 
 
 def _replace_keyed(

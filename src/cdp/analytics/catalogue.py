@@ -11,6 +11,7 @@ from cdp.analytics import masks
 from cdp.analytics.event_views import Seen, plan_views, write_view
 from cdp.analytics.quote import quote_name
 from cdp.analytics.ticket_views import tickets_view
+from cdp.trait_parts import ONCE
 
 Duck = duckdb.DuckDBPyConnection
 
@@ -40,16 +41,25 @@ SELECT p.profile_id, n.type, {{value}} AS value, n.first_seen, n.last_seen
   FROM core.nodes n JOIN {_CURRENT} JOIN core.profiles p ON p.profile_no = m.profile_no
  WHERE n.variant = ''
 """
-# Of all that was said of a trait the newest counts, then the greater message id, then source.
-_TRAITS = """
-SELECT p.profile_id, t.name, CAST({value} AS VARIANT) AS value, t."at" AS "at"
+# Of all that was said of a trait the newest counts, then the greater message id, then source; a
+# trait that anybody has in parts is put together, which takes longer.
+_TRAITS = f"""
+WITH parted AS (SELECT DISTINCT name FROM core.node_traits WHERE core.is_parted(part, value)),
+said AS (
+    SELECT m.profile_no, n.name, n.value, n."at", n.message_id, n.source_number, n.part, n.rank
+      FROM core.node_traits n
+      JOIN core.node_profiles m
+        ON m.node_id = n.node_id AND n."at" >= m.since AND n."at" < m.until)
+SELECT p.profile_id, t.name, CAST({{value}} AS VARIANT) AS value, t."at" AS "at"
   FROM (SELECT profile_no, name, newest.value AS value, newest."at" AS "at"
-          FROM (SELECT m.profile_no, n.name,
-                       max_by(n, (n."at", n.message_id, n.source_number)) AS newest
-                  FROM core.node_traits n
-                  JOIN core.node_profiles m
-                    ON m.node_id = n.node_id AND n."at" >= m.since AND n."at" < m.until
-                 GROUP BY m.profile_no, n.name)) t
+          FROM (SELECT profile_no, name,
+                       max_by(said, (rank, "at", message_id, source_number)) AS newest
+                  FROM said ANTI JOIN parted USING (name) GROUP BY profile_no, name)
+        UNION ALL
+        SELECT profile_no, name,
+               core.trait_value(value, part, rank, "at", message_id, source_number),
+               coalesce(max("at") FILTER (part <> '{ONCE}'), min("at"))
+          FROM said SEMI JOIN parted USING (name) GROUP BY profile_no, name) t
   JOIN core.profiles p ON p.profile_no = t.profile_no
  WHERE json_type(t.value) <> 'NULL'
 """

@@ -77,9 +77,11 @@ _CHANGED = {
            AND NOT EXISTS (SELECT FROM node_profiles m JOIN nodes n ON n.node_id = m.node_id
                             WHERE m.profile_no = p.profile_no AND n.variant = 'erased')""",
     "node_traits": f"""
-        SELECT k.key, t.node_id, t.name, t.value, t.at, t.message_id, t.source_number
+        SELECT k.key, t.node_id, t.name, t.value, t.at, t.message_id, t.source_number, t.part,
+               coalesce((s.settings ->> 'trait_rank')::int, 0) AS rank
           FROM ({_KEYS.replace("{columns}", "trait_nodes || erased_nodes")}) k
-          LEFT JOIN traits t ON t.node_id = k.key""",
+          LEFT JOIN traits t ON t.node_id = k.key
+          LEFT JOIN sources s ON s.number = t.source_number""",
     "node_consents": f"""
         SELECT k.key, c.node_id, c.purpose, c.granted, c.at, c.message_id, c.source_number
           FROM ({_KEYS.replace("{columns}", "trait_nodes || erased_nodes")}) k
@@ -120,7 +122,10 @@ UNION SELECT np.profile_no
 """
 # Small and rarely changed: read whole every time.
 _SMALL = {
-    "sources": "SELECT number AS source_number, source_id, name, type FROM sources ORDER BY 1",
+    "sources": """SELECT number AS source_number, source_id, name, type,
+                         coalesce((settings ->> 'trait_rank')::int, 0) AS trait_rank
+                    FROM sources ORDER BY 1""",
+    "trait_settings": "SELECT name, personal FROM trait_settings ORDER BY name",
     "segments": """SELECT key, name, description, version, created_at, updated_at
                      FROM segments ORDER BY key""",
 }

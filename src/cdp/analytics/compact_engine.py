@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from cdp.analytics import catalogue
+from cdp.analytics.trait_macros import MACROS
 
 Duck = duckdb.DuckDBPyConnection
 
@@ -55,6 +56,7 @@ def finish_draft(path: Path, views: list[str]) -> None:
     """Make the views in the second file, which nobody has open."""
     with duckdb.connect(str(_draft(path))) as duck:
         duck.execute("CREATE SCHEMA masked")
+        duck.execute(MACROS)
         for statement in views:
             duck.execute(statement)
         catalogue.create_views(duck)

@@ -94,9 +94,10 @@ class Engine:
             return select(cursor, sql, params).to_arrow_table()
 
     @contextmanager
-    def cursor(self) -> Iterator[Duck]:
+    def cursor(self, *, roams: bool = False) -> Iterator[Duck]:
         """A connection of one's own: its statements see committed rows, without waiting.
 
+        One that ``roams`` may be opened in one thread and closed in another, as streams are.
         Raises ``Unavailable`` while another thread builds everything anew.
         """
         if self._rebuilder not in (None, threading.get_ident()):
@@ -107,7 +108,7 @@ class Engine:
                 retry_after=_REBUILD_RETRY_SECONDS,
             )
         try:
-            with self._enter():
+            with self._enter(roams):
                 with self._opening:
                     cursor = self._connection.cursor()
                 try:
@@ -119,12 +120,12 @@ class Engine:
             raise
 
     @contextmanager
-    def _enter(self) -> Iterator[None]:
+    def _enter(self, roams: bool) -> Iterator[None]:
         """Be one of those who have the file open. Waits while it is exchanged.
 
         Who is inside may open more while others wait to get in: else both would wait for ever.
         """
-        mine = self._mine
+        mine = threading.local() if roams else self._mine
         with self._doors:
             depth = getattr(mine, "depth", 0)
             self._doors.wait_for(lambda: not self._is_shut and (depth > 0 or not self._is_draining))

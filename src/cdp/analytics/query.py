@@ -74,13 +74,19 @@ def _read(
     duck: Duck, statement: guard.Statement, params: Params, limit: int, as_of: datetime | None
 ) -> Answer:
     relation = select(duck, statement.sql, _fit_params(params, statement.parameters))
-    relation = relation.limit(limit + 1)
+    shown, columns = show_plainly(relation.limit(limit + 1))
+    rows, is_whole = _collect(shown, limit)
+    return Answer(columns, rows, not is_whole, as_of)
+
+
+def show_plainly(
+    relation: duckdb.DuckDBPyRelation,
+) -> tuple[duckdb.DuckDBPyRelation, list[tuple[str, str]]]:
+    """Return a relation that Arrow can hold, and its columns with their types."""
     columns = list(zip(relation.columns, map(str, relation.types), strict=True))
     if any(kind == "VARIANT" for _, kind in columns):
         relation = relation.project(_plain_columns(columns))
-    rows, is_whole = _collect(relation, limit)
-    shown = [(name, "JSON" if kind == "VARIANT" else kind) for name, kind in columns]
-    return Answer(shown, rows, not is_whole, as_of)
+    return relation, [(name, "JSON" if kind == "VARIANT" else kind) for name, kind in columns]
 
 
 def _plain_columns(columns: Sequence[tuple[str, str]]) -> str:

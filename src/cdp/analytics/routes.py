@@ -10,13 +10,14 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from cdp.access.guard import require
 from cdp.access.scopes import Caller
 from cdp.analytics import catalogue
 from cdp.analytics.answer_formats import FORMATS, to_records
 from cdp.analytics.engine import Engine
+from cdp.analytics.export_engine import MEDIA_TYPES, ExportFormat, export_table
 from cdp.analytics.query import Answer, Schema, run_query
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
@@ -73,6 +74,24 @@ def create_router(engine: Engine, settings: Settings) -> APIRouter:
         """Run one SELECT, read only, over the tables of ``/v1/schema``."""
         run = partial(answer_query, body, _schema_for(caller))
         return await run_sync(run, limiter=limiter)
+
+    @router.get(
+        "/v1/export/{table}",
+        dependencies=[Depends(after_analytics)],
+        responses={200: {"content": {media: {} for media in MEDIA_TYPES.values()}}},
+    )
+    def export(
+        caller: Annotated[Caller, Depends(require("sql:read"))],
+        table: str,
+        format: ExportFormat = "ndjson",
+    ) -> StreamingResponse:
+        """Stream a whole table of ``/v1/schema``, as of one moment."""
+        parts = export_table(engine, table, _schema_for(caller), format)
+        as_of = engine.as_of()
+        headers = {"Content-Disposition": f'attachment; filename="export.{format}"'}
+        if as_of is not None:
+            headers |= {"X-As-Of": format_time(as_of), "X-Lag-Ms": str(engine.lag_ms(now()))}
+        return StreamingResponse(parts, media_type=MEDIA_TYPES[format], headers=headers)
 
     @router.get("/v1/schema")
     def schema(caller: Annotated[Caller, Depends(require())]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ an index would have to be maintained, and checked, row by row.
 
 from __future__ import annotations
 
+from cdp.analytics.trait_macros import MACROS
 from cdp.money import list_currencies
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raise it when ``CORE`` changes: a file of another version is dropped and fed again."""
 
 _CURRENCIES = ", ".join(
@@ -31,7 +32,8 @@ CREATE TABLE core.applied (
 );
 INSERT INTO core.applied VALUES (0, NULL, '{{}}', NULL);
 CREATE TABLE core.sources (
-    source_number INTEGER, source_id VARCHAR, name VARCHAR, type VARCHAR
+    source_number INTEGER, source_id VARCHAR, name VARCHAR, type VARCHAR,
+    trait_rank INTEGER DEFAULT 0
 );
 CREATE TABLE core.events (
     seq BIGINT, ordinal INTEGER, node_id BIGINT, source_id VARCHAR, message_id VARCHAR,
@@ -51,8 +53,11 @@ CREATE TABLE core.profiles (
 );
 CREATE TABLE core.node_traits (
     node_id BIGINT, name VARCHAR, value JSON, "at" TIMESTAMPTZ, message_id VARCHAR,
-    source_number INTEGER
+    source_number INTEGER, part VARCHAR DEFAULT '', rank INTEGER DEFAULT 0
 );
+-- Whether values under a name are personal, where that differs from what the name says.
+CREATE TABLE core.trait_settings (name VARCHAR, personal BOOLEAN);
+{MACROS}
 CREATE TABLE core.node_consents (
     node_id BIGINT, purpose VARCHAR, granted BOOLEAN, "at" TIMESTAMPTZ, message_id VARCHAR,
     source_number INTEGER

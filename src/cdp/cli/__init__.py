@@ -15,8 +15,10 @@ from cdp.cli import (
     account_commands,
     archive_commands,
     audit_commands,
+    backup_commands,
     demo_commands,
     destination_commands,
+    export_commands,
     identity_commands,
     import_commands,
     plan_commands,
@@ -66,6 +68,8 @@ run_commands.register(app)
 state_commands.register(app)
 demo_commands.register(app)
 import_commands.register(app)
+export_commands.register(app)
+backup_commands.register(app)
 watch_commands.register(source_commands.app)
 app.add_typer(source_commands.app, name="source")
 app.add_typer(rejected_commands.app, name="rejected")

@@ -135,6 +135,27 @@ class ApiClient:
         except httpx.HTTPError as error:
             raise SetupError(f"{self.url} broke off its answer ({error})") from error
 
+    @contextmanager
+    def download(self, path: str, params: dict[str, Any]) -> Iterator[Iterator[bytes]]:
+        """Give the bytes of an answer, as they come.
+
+        Raises ``ApiRefused`` for an error answer and ``SetupError`` when nobody answers, or when it
+        is broken off.
+        """
+        timeout = httpx.Timeout(300, connect=10)
+        try:
+            with self._http.stream("GET", path, params=params, timeout=timeout) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise_for_refusal(response)
+                yield response.iter_bytes()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise SetupError(
+                f"no server answers at {self.url}; start it with `cdp up`, or set CDP_URL"
+            ) from error
+        except httpx.HTTPError as error:
+            raise SetupError(f"{self.url} broke off its answer ({error})") from error
+
     def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Yield every row of a paged list."""
         cursor: str | None = None

@@ -15,6 +15,7 @@ import pyarrow.parquet as pa_parquet
 
 from cdp.access.masking import mask_identifier, mask_traits
 from cdp.runtime.clock import format_time
+from cdp.runtime.drain import Drain
 from cdp.runtime.spreadsheet import guard_formula
 from cdp.segments.member_fields import FIXED_COLUMNS, MemberField
 
@@ -85,7 +86,7 @@ def write_parquet(
             *(pa.field(field.column, pa.string()) for field in fields),
         ]
     )
-    sink = _Drain()
+    sink = Drain()
     with pa_parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
         for chunk in chunks:
             rows = list(read_rows(chunk, fields, is_masked=is_masked))
@@ -136,23 +137,3 @@ def _write_lines(rows: Iterable[Sequence[str]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
-
-
-class _Drain(io.RawIOBase):
-    """A file that is only written, and gives away what it has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        part = bytes(data)
-        self._parts.append(part)
-        return len(part)
-
-    def take(self) -> bytes:
-        taken, self._parts = b"".join(self._parts), []
-        return taken
