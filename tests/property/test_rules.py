@@ -249,14 +249,30 @@ def nodes(now: datetime) -> st.SearchStrategy[Node]:
     properties = st.dictionaries(st.sampled_from(NAMES), json_values, max_size=4)
     event_names, letters = st.sampled_from(EVENTS), st.sampled_from(("s", "t"))
     event = st.builds(EventFact, event_names, moments, ids, letters, properties)
-    trait = st.builds(TraitFact, st.sampled_from(NAMES), json_values, moments, ids, sources)
+    said = st.one_of(
+        json_values.map(lambda value: ("", value)),
+        json_values.map(lambda value: ("~once", {"$set_once": value})),
+        st.sampled_from(TEXTS).map(lambda value: ("~add/", {"$add": [value]})),
+        st.sampled_from(TEXTS).map(lambda value: ("/a", {"a": value})),
+    )
+    trait = st.builds(
+        lambda name, said, at, message_id, source, rank: TraitFact(
+            name, said[1], at, message_id, source, said[0], rank
+        ),
+        st.sampled_from(NAMES),
+        said,
+        moments,
+        ids,
+        sources,
+        st.sampled_from([0, 0, 0, 7]),
+    )
     purposes = st.sampled_from(("marketing", "ads"))
     consent = st.builds(ConsentFact, purposes, st.booleans(), moments, ids, sources)
     return st.builds(
         Node,
         st.sampled_from(("email", "user_id", "anonymous_id")),
         st.sampled_from(TEXTS),
-        st.lists(trait, max_size=4, unique_by=lambda fact: fact.name),
+        st.lists(trait, max_size=4, unique_by=lambda fact: (fact.name, fact.part)),
         st.lists(consent, max_size=2, unique_by=lambda fact: fact.purpose),
         st.lists(event, max_size=5, unique_by=lambda fact: (fact.message_id, fact.source)),
         st.sampled_from(("", "", "shared")),

@@ -84,7 +84,8 @@ class Batch:
         """Set a trait's register on a node; ``None`` removes the trait."""
         self.tx.execute(
             """INSERT INTO traits VALUES (%s, %s, %s, %s, 'm', 0)
-               ON CONFLICT (node_id, name, part, source_number, since) DO UPDATE SET value = excluded.value""",
+               ON CONFLICT (node_id, name, part, source_number, since)
+               DO UPDATE SET value = excluded.value""",
             (node, name, json.dumps(value), at or now()),
         )
         self.changes.trait_nodes.add(node)

@@ -45,7 +45,8 @@ class Town:
             for name, value in traits.items():
                 driver(connection).execute(
                     """INSERT INTO traits VALUES (%s, %s, %s, %s, 'm', 1)
-                           ON CONFLICT (node_id, name, part, source_number, since) DO UPDATE SET value = excluded.value""",
+                           ON CONFLICT (node_id, name, part, source_number, since)
+                           DO UPDATE SET value = excluded.value""",
                     (node, name, json.dumps(value), START),
                 )
 

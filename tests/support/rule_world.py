@@ -212,7 +212,16 @@ def _add_node(
     rows["node_profiles"].append((node_id, "-infinity", "infinity", number))
     for trait in node.traits:
         rows["node_traits"].append(
-            (node_id, trait.name, _json(trait.value), trait.at, trait.message_id, trait.source)
+            (
+                node_id,
+                trait.name,
+                _json(trait.value),
+                trait.at,
+                trait.message_id,
+                trait.source,
+                trait.part,
+                trait.rank,
+            )
         )
     for consent in node.consents:
         rows["node_consents"].append((node_id, *consent[:5]))

@@ -1,26 +1,20 @@
 """Which value of a trait counts. Pure.
 
 What is said comes apart into parts (``cdp.trait_parts``). Each node keeps one register for each
-part of a trait and source; a person's traits are what the registers of all their nodes amount to.
+part of a trait and source; a person's traits are what the registers of all their nodes amount to
+(``cdp.trait_value``).
 The join of registers is a maximum, for ``$set_once`` a minimum, so neither order nor grouping nor
 repetition matters.
-
-Registers are applied as JSON Merge Patches (RFC 7396) from the least to the greatest stamp: an
-object merges into an object path by path, anything else replaces, null removes. ``$add`` joins a
-list as a set. ``$set_once`` counts where nothing else is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
-
-from cdp.trait_parts import ADD_OP, ONCE, SET_ONCE_OP, list_parts
-
-_encode = msgspec.json.Encoder().encode
+from cdp.trait_parts import ONCE, list_parts
+from cdp.trait_value import fold
 
 Stamp = tuple[int, datetime, str, int]
 """What decides which of two counts: rank of the source, event time, message id, source."""
@@ -104,55 +98,12 @@ def fold_traits(registers: Iterable[Register], at: datetime | None = None) -> di
     for register in registers:
         if at is None or register.at <= at:
             by_name.setdefault(register.name, []).append(register)
-    folded = ((name, _fold(by_name[name])) for name in sorted(by_name))
-    return {name: trait for name, trait in folded if trait is not None}
-
-
-def _fold(registers: list[Register]) -> Trait | None:
-    if len(registers) == 1 and registers[0].part == "" and type(registers[0].value) is not dict:
-        return None if registers[0].value is None else Trait(registers[0], registers)
-    said = sorted((one for one in registers if one.part != ONCE), key=lambda one: one.stamp)
-    value: Any = None
-    for one in said:
-        value = apply_patch(value, one.value)
-    if value is not None:
-        return Trait(said[-1]._replace(value=value), said)
-    return _fold_once([one for one in registers if one.part == ONCE], said)
-
-
-def _fold_once(once: list[Register], removed: Sequence[Register]) -> Trait | None:
-    first = min(once, key=lambda one: one.earliest, default=None)
-    if first is None or (removed and removed[-1].stamp > first.stamp):
-        return None
-    return Trait(first._replace(value=first.value[SET_ONCE_OP]), [first])
-
-
-def apply_patch(value: Any, patch: Any) -> Any:
-    """Return ``value`` (``None``: nothing) with a part of a trait applied to it."""
-    if type(patch) is not dict:
-        return patch
-    if len(patch) == 1 and ADD_OP in patch:
-        return _unite(value if isinstance(value, list) else [], patch[ADD_OP])
-    return _merge(value, patch)
-
-
-def _merge(target: Any, patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge by RFC 7396, section 2."""
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, dict):
-            merged[name] = _merge(merged.get(name), value)
-        else:
-            merged[name] = value
-    return merged
-
-
-def _unite(known: Sequence[Any], added: Sequence[Any]) -> list[Any]:
-    """Return both as a set, in order of their JSON: nobody's order of arrival counts."""
-    by_text = {_encode(element): element for element in (*known, *added)}
-    return [by_text[text] for text in sorted(by_text)]
+    traits = {}
+    for name in sorted(by_name):
+        value, said = fold(by_name[name])
+        if value is not None:
+            traits[name] = Trait(said[-1]._replace(value=value), said)
+    return traits
 
 
 def list_history(registers: Iterable[Register], at: datetime) -> list[Register]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cdp.segments.compile_facts import NEWEST, owned_traits, trait_test
+from cdp.segments.compile_facts import TRAIT_VALUE, owned_traits, trait_test
 from cdp.segments.compile_figures import AT_LEAST_ONE
 from cdp.segments.compile_members import Ballot
 from cdp.segments.compile_paths import json_at
@@ -35,7 +35,7 @@ def trait_ballot(
         votes.append(f"WHEN {parameters.add(name)} THEN {vote}")
     names = parameters.add(list(traits), "VARCHAR[]")
     newest = (
-        f"SELECT o.profile_no, t.name, arg_max(t.value, {NEWEST}) AS value "
+        f"SELECT o.profile_no, t.name, {TRAIT_VALUE} AS value "
         f"FROM {owned_traits(scope)} "
         f'WHERE t.name IN (SELECT unnest({names})) AND t."at" <= {parameters.add(scope.now)} '
         "GROUP BY o.profile_no, t.name"

@@ -20,8 +20,8 @@ from cdp.segments.rules import (
     Trait,
 )
 
-# The newest of several facts: by event time, then message id; the source settles a tie.
-NEWEST = '("at", message_id, source_number)'
+# What several registers of a trait amount to, see ``cdp.trait_value``.
+TRAIT_VALUE = 'core.trait_value(value, part, rank, "at", message_id, source_number)'
 
 
 def trait_members(
@@ -34,27 +34,32 @@ def trait_members(
     paths = dict.fromkeys(rule.path[1:] for rule, _ in rules)
     columns = {path: f"v{number}" for number, path in enumerate(paths)}
     extracted = "".join(
-        f", {json_at('t.value', path, parameters, is_object=False)} AS {column}"
+        f", {json_at('value', path, parameters, is_object=False)} AS {column}"
         for path, column in columns.items()
     )
     test, absent_holds = trait_test(rules, columns, scope, parameters)
-    tested = (
-        f'SELECT profile_no, {test} AS fits, "at", message_id, source_number FROM ('
-        f'SELECT o.profile_no, t."at", t.message_id, t.source_number{extracted} '
+    said = (
+        'SELECT o.profile_no, t.value, t.part, t.rank, t."at", t.message_id, t.source_number '
         f"FROM {owned_traits(scope)} "
-        f'WHERE t.name = {parameters.add(name)} AND t."at" <= {parameters.add(scope.now)})'
+        f'WHERE t.name = {parameters.add(name)} AND t."at" <= {parameters.add(scope.now)}'
     )
-    # Nearly always all of a person's values agree; only where not, the newest is looked for.
+    # Nearly always all of a person's values agree, and are whole; only where not, all that was said
+    # is put together.
     verdicts = (
-        "SELECT profile_no, bool_or(fits) AS some_fit, bool_and(fits) AS all_fit "
-        f"FROM ({tested}) GROUP BY profile_no"
+        "SELECT profile_no, bool_or(fits) AS some_fit, bool_and(fits) AS all_fit, "
+        f"bool_or(is_parted) AS is_parted FROM (SELECT profile_no, {test} AS fits, is_parted FROM ("
+        f"SELECT profile_no, core.is_parted(part, value) AS is_parted{extracted} FROM ({said}))) "
+        "GROUP BY profile_no"
     )
-    disputed = "(SELECT profile_no FROM verdicts WHERE some_fit AND NOT all_fit)"
+    disputed = "(SELECT profile_no FROM verdicts WHERE is_parted OR (some_fit AND NOT all_fit))"
+    put_together = (
+        f"SELECT profile_no, {TRAIT_VALUE} AS value FROM ({said}) "
+        f"SEMI JOIN {disputed} USING (profile_no) GROUP BY profile_no"
+    )
     return as_members(
         f"WITH verdicts AS ({verdicts}) "
-        "SELECT profile_no FROM verdicts WHERE all_fit UNION ALL SELECT profile_no "
-        f"FROM ({tested}) SEMI JOIN {disputed} USING (profile_no) "
-        f"GROUP BY profile_no HAVING arg_max(fits, {NEWEST})",
+        "SELECT profile_no FROM verdicts WHERE all_fit AND NOT is_parted UNION ALL "
+        f"SELECT profile_no FROM (SELECT profile_no{extracted} FROM ({put_together})) WHERE {test}",
         is_complement=absent_holds,
     )
 

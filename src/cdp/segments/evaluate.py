@@ -48,6 +48,7 @@ from cdp.segments.rules import (
     Trait,
 )
 from cdp.segments.rules import Sequence as SequenceRule
+from cdp.trait_value import fold
 
 __all__ = [
     "ConsentFact", "EventFact", "MembershipFact", "OrderFact", "PersonFacts", "TraitFact",
@@ -58,13 +59,27 @@ AT_LEAST_ONE = Comparison("gte", 1.0)
 
 
 class TraitFact(NamedTuple):
-    """The newest value that one of the person's identifiers carries of a trait; None: removed."""
+    """What one of the person's identifiers carries of a trait; None: removed."""
 
     name: str
     value: Any
     at: datetime
     message_id: str = ""
     source: int = 0
+    part: str = ""
+    """Of the trait, see ``cdp.trait_parts``."""
+    rank: int = 0
+    """Of the source."""
+
+    @property
+    def stamp(self) -> tuple[int, datetime, str, int]:
+        """What decides which of two counts."""
+        return self.rank, self.at, self.message_id, self.source
+
+    @property
+    def earliest(self) -> tuple[int, datetime, str, int]:
+        """What decides where the oldest counts."""
+        return -self.rank, self.at, self.message_id, self.source
 
 
 class ConsentFact(NamedTuple):
@@ -286,11 +301,9 @@ def _figure(rule: EventFigure, person: PersonFacts, moment: Moment) -> Verdict:
 
 
 def _trait(person: PersonFacts, name: str, now: datetime) -> object:
-    """Return the trait's newest value by event time, then message id."""
+    """Return what was said of the trait until ``now`` amounts to."""
     facts = [fact for fact in person.traits if fact.name == name and fact.at <= now]
-    if not facts:
-        return None
-    return max(facts, key=lambda fact: (fact.at, fact.message_id, fact.source)).value
+    return fold(facts)[0] if facts else None
 
 
 def _consent(person: PersonFacts, purpose: str, now: datetime) -> bool | None:

@@ -39,7 +39,8 @@ SELECT np.profile_no, n.type, n.value
 """
 _TRAITS = """
 SELECT np.profile_no, t.name,
-       arg_max(t.value, (t."at", t.message_id, t.source_number))::VARCHAR AS value
+       core.trait_value(t.value, t.part, t.rank, t."at", t.message_id,
+                        t.source_number)::VARCHAR AS value
   FROM core.node_traits t JOIN core.node_profiles np
     ON np.node_id = t.node_id AND t."at" >= np.since AND t."at" < np.until
  WHERE list_contains($sample, np.profile_no) AND list_contains($names, t.name) AND t."at" <= $now

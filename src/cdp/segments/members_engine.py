@@ -53,7 +53,7 @@ SELECT np.profile_no, to_json(arg_max(n.value, (n.last_seen, n.value)))::VARCHAR
 """
 _TRAIT = """
 SELECT np.profile_no,
-       arg_max(t.value, (t."at", t.message_id, t.source_number)) AS value
+       core.trait_value(t.value, t.part, t.rank, t."at", t.message_id, t.source_number) AS value
   FROM core.node_traits t JOIN core.node_profiles np
     ON np.node_id = t.node_id AND t."at" >= np.since AND t."at" < np.until
  WHERE t.name = {key} AND t."at" <= $now AND np.profile_no IN (SELECT profile_no FROM page)

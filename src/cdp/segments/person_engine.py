@@ -32,7 +32,8 @@ class Reader(Protocol):
 _OWNED = """core.{table} f JOIN core.node_profiles np
     ON np.node_id = f.node_id AND f."at" >= np.since AND f."at" < np.until
  WHERE np.profile_no = $profile_no"""
-_TRAITS = f"""SELECT f.name, f.value::VARCHAR AS value, f."at", f.message_id, f.source_number
+_TRAITS = f"""SELECT f.name, f.value::VARCHAR AS value, f."at", f.message_id, f.source_number,
+                     f.part, f.rank
                 FROM {_OWNED.format(table="node_traits")}"""
 _CONSENTS = f"""SELECT f.purpose, f.granted, f."at", f.message_id, f.source_number, f.node_id
                   FROM {_OWNED.format(table="node_consents")}"""
@@ -109,7 +110,15 @@ def read_person_facts(reader: Reader, profile_no: int) -> PersonFacts:
 
 def _read_trait(row: Mapping[str, Any]) -> TraitFact:
     value = json.loads(row["value"])
-    return TraitFact(row["name"], value, row["at"], row["message_id"], row["source_number"])
+    return TraitFact(
+        row["name"],
+        value,
+        row["at"],
+        row["message_id"],
+        row["source_number"],
+        row.get("part", ""),
+        row.get("rank", 0),
+    )
 
 
 def _read_rates(reader: Reader, currencies: set[str]) -> RateTable:

@@ -14,7 +14,8 @@ def select_trait(source: Source, path: Path) -> tuple[str, dict[str, object]]:
     sql = f"""
         SELECT profile_no, json_extract(value, $path)::VARCHAR AS value
           FROM (SELECT o.profile_no,
-                       arg_max(t.value, (t."at", t.message_id, t.source_number)) AS value
+                       core.trait_value(t.value, t.part, t.rank, t."at", t.message_id,
+                                        t.source_number) AS value
                   FROM core.node_traits t JOIN {source.owners} o
                     ON o.node_id = t.node_id AND t."at" >= o.since AND t."at" < o.until
                  WHERE t.name = $name AND t."at" <= $until GROUP BY o.profile_no)"""
