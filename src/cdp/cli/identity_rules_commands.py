@@ -138,6 +138,8 @@ def dry_run(
         f"of {answer['components']:,} components: {answer['would_part']:,} people would part, "
         f"{answer['would_join']:,} would join"
     )
+    if answer["devices_would_change"]:
+        print(f"{answer['devices_would_change']:,} shared devices would be others' at some time")
     if answer["too_large"]:
         error_console().print(
             f"{answer['too_large']:,} components would become one so large that nothing is said "

@@ -188,8 +188,17 @@ def _show_result(found: DryRun, caller: Caller) -> dict[str, Any]:
         "components": found.components,
         "would_part": found.parting,
         "would_join": found.joining,
+        "devices_would_change": found.devices,
         "too_large": found.too_large,
         "examples": {
+            "devices": [
+                {
+                    **show_identifier(one.device, caller),
+                    "pieces_now": one.pieces_now,
+                    "pieces_then": one.pieces_then,
+                }
+                for one in found.device_examples
+            ],
             "part": [_show_example(one, caller) for one in found.parts],
             "join": [_show_example(one, caller) for one in found.joins],
         },

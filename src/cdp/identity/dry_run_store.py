@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cdp.identity.apply_rules_store import Cooled, find_cooled
 from cdp.identity.components_store import Stored, group_nodes, load_components, read_components
-from cdp.identity.facts import ProfileKey
+from cdp.identity.device_sessions_store import settle_sessions
+from cdp.identity.facts import Node, ProfileKey
 from cdp.identity.identifiers import is_blocked
 from cdp.identity.resolve import resolve
 from cdp.identity.rules import Rules
@@ -33,6 +35,14 @@ class Example:
     people: tuple[tuple[Identifier, ...], ...]
 
 
+class DeviceExample(NamedTuple):
+    """A shared device whose time would be cut otherwise: into how many pieces now, and then."""
+
+    device: Identifier
+    pieces_now: int
+    pieces_then: int
+
+
 @dataclass(slots=True)
 class DryRun:
     """``parting``: profiles that would come apart; ``joining``: people who would be made of more
@@ -45,6 +55,9 @@ class DryRun:
     joining: int = 0
     parts: list[Example] = field(default_factory=list)
     joins: list[Example] = field(default_factory=list)
+    devices: int = 0
+    """Shared devices that would be others' at some time than they are."""
+    device_examples: list[DeviceExample] = field(default_factory=list)
     too_large: int = 0
     """Components that would become one of so many nodes that nothing is said of them."""
     share: float = 0.0
@@ -145,14 +158,45 @@ def _compare_components(
     conn: Driver, components: Collection[int], cooled: Cooled, rules: Rules, found: DryRun
 ) -> None:
     found.components += len(components)
-    _compare(load_components(conn, components), cooled.nodes, rules, found)
+    stored = load_components(conn, components)
+    _compare(stored, cooled.nodes, rules, found)
+    _compare_sessions(conn, stored, cooled.nodes, rules, found)
 
 
-def _compare(stored: Stored, cooled: frozenset[int], rules: Rules, found: DryRun) -> None:
-    nodes = {
+def _compare_sessions(
+    conn: Driver, stored: Stored, cooled: frozenset[int], rules: Rules, found: DryRun
+) -> None:
+    """Count the shared devices that would be others' at some time than they are."""
+    shared = {
+        device: stored.spans[device]
+        for device in stored.shared_nodes
+        if len(stored.spans.get(device, ())) > 1
+    }
+    if not shared:
+        return
+    nodes = _thaw(stored, cooled)
+    resolution = resolve(nodes.values(), stored.links.values(), rules)
+    settled = settle_sessions(conn, {0: resolution}, nodes, stored.links.values(), rules)[0]
+    for device, spans in sorted(shared.items()):
+        parts = settled.assignments.get(device, ())
+        now = {(one.since, one.until) for one in spans}
+        if not parts or now == {(one.since, one.until) for one in parts}:
+            continue
+        found.devices += 1
+        if len(found.device_examples) < MOST_EXAMPLES:
+            name = Identifier(nodes[device].type, nodes[device].value)
+            found.device_examples.append(DeviceExample(name, len(spans), len(parts)))
+
+
+def _thaw(stored: Stored, cooled: frozenset[int]) -> dict[int, Node]:
+    return {
         node_id: node._replace(quarantined=False) if node_id in cooled else node
         for node_id, node in stored.nodes.items()
     }
+
+
+def _compare(stored: Stored, cooled: frozenset[int], rules: Rules, found: DryRun) -> None:
+    nodes = _thaw(stored, cooled)
     resolution = resolve(nodes.values(), stored.links.values(), rules)
     assignments = resolution.assignments
     now_by_then: dict[ProfileKey, set[int]] = {}
