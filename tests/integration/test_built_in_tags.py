@@ -182,7 +182,8 @@ def test_a_merge_joins_two_histories_and_an_erased_person_has_no_value(served: S
 def test_a_tag_without_data_says_so(served: Served) -> None:
     served.people.add("ann")
     served.follow()
-    for name in ("rfm", "value_tier", "clv", "churn_risk", "nps", "preferred", "sentiment"):
+    names = ("rfm", "value_tier", "clv", "churn_risk", "nps", "preferred", "sentiment", "cross_sell")
+    for name in names:
         tag = create(served, name, {"builtin": name})
         assert (tag["status"], tag["count"]) == ("not_enough_data", 0), name
         assert tag["meaning"]

@@ -129,7 +129,8 @@ class People:
         """Say something of a node."""
         self._duck("DELETE FROM core.node_traits WHERE node_id = ? AND name = ?", [node, name])
         self._duck(
-            "INSERT INTO core.node_traits VALUES (?, ?, ?, ?, 'm', 1)",
+            """INSERT INTO core.node_traits (node_id, name, value, "at", message_id, source_number)
+               VALUES (?, ?, ?, ?, 'm', 1)""",
             [node, name, json.dumps(value), at],
         )
         self._changes.profiles.add(self.owner(node))

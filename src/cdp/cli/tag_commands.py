@@ -55,3 +55,24 @@ def show_tag(key: str, as_json: JsonFlag = False) -> None:
     """Show a tag with its definition and state."""
     with open_client() as client:
         print_record(client.call("GET", f"/v1/tags/{key}"), as_json=as_json)
+
+
+@app.command("distribution")
+def show_distribution(
+    key: str,
+    field: Annotated[
+        str | None, typer.Option(help="A dotted path into the value, such as group.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how many people have each value, most first."""
+    with open_client() as client:
+        answer = client.call("GET", f"/v1/tags/{key}/distribution", params={"field": field})
+    print_rows(answer["data"], as_json=as_json)
+
+
+@app.command("delete")
+def delete_tag(key: str) -> None:
+    """Take a tag from everybody and delete it."""
+    with open_client() as client:
+        client.call("DELETE", f"/v1/tags/{key}")

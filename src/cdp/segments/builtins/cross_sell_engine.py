@@ -114,7 +114,7 @@ def _find_rules(
     )
     order = np.lexsort((-strength.lift, -strength.confidence))
     kept = [index for index in order.tolist() if is_strong[index]][: cross_sell.MOST_RULES]
-    names = pairs.select(["a", "b"]).take(kept).to_pylist()
+    names = pairs.select(["a", "b"]).take(pa.array(kept, pa.int64())).to_pylist()
     return [
         {
             **name,

@@ -27,6 +27,15 @@ SELECT f.profile_no, r.order_no, r.status, f.currency,
        date_diff('day', DATE '1970-01-01', (r.placed_at AT TIME ZONE $timezone)::DATE) AS day
   FROM ({found}) f JOIN core.orders r ON r.order_id = f.message_id AND r.scope = f.source_id
 """
+# Where there is nothing to convert and nothing to choose, in half the time.
+_OWNED_PLAIN = """
+CREATE OR REPLACE TEMP TABLE owned_orders AS
+SELECT m.profile_no, r.order_no, r.status, if(r.currency = $currency, r.currency, NULL) AS currency,
+       r.net, r.net AS own_net, r.refunded, r.placed_at, r.channel, r.store,
+       date_diff('day', DATE '1970-01-01', (r.placed_at AT TIME ZONE $timezone)::DATE) AS day
+  FROM core.orders r JOIN {owners} m
+    ON r.node_id = m.node_id AND r.placed_at >= m.since AND r.placed_at < m.until
+"""
 _CURRENCIES = """
 SELECT currency, count(*) AS orders FROM core.orders
  WHERE placed_at <= $until GROUP BY currency ORDER BY orders DESC, currency
@@ -90,14 +99,7 @@ def count_orders(
     left out where there is none. ``since``: only orders later than it. Return how many orders are
     left out, by why; nothing when only some people are looked at.
     """
-    parameters = Parameters()
-    everything = Scope(LATEST, source.timezone, source.is_restricted)
-    found = matching_orders(orders, everything, parameters, ("total",), into=currency)
-    units = 10 ** (minor_digits(currency) or 0)
-    source.run(
-        _OWNED.format(found=found, units=units),
-        {**parameters.values, "timezone": source.timezone},
-    )
+    _gather_orders(source, orders, currency)
     # Whoever asks for orders of some status has said which ones count.
     names_status = any(condition.field == "status" for condition in orders.where)
     live = "TRUE" if names_status else "coalesce(status, '') <> 'cancelled'"
@@ -117,3 +119,17 @@ def count_orders(
         excluded["zero_value"] = 0
     excluded["without_person"] = source.select(_WITHOUT_PERSON, until)["orders"][0].as_py()
     return excluded
+
+
+def _gather_orders(source: Source, orders: Orders, currency: str) -> None:
+    """Make the temporary table ``owned_orders`` of the orders meant, with whose they are."""
+    zone = {"timezone": source.timezone}
+    has_rates = source.select(_HAS_RATES, {"currency": currency}).num_rows > 0
+    if not (orders.where or orders.line_where or has_rates):
+        source.run(_OWNED_PLAIN.format(owners=source.owners), {**zone, "currency": currency})
+        return
+    parameters = Parameters()
+    everything = Scope(LATEST, source.timezone, source.is_restricted)
+    found = matching_orders(orders, everything, parameters, ("total",), into=currency)
+    units = 10 ** (minor_digits(currency) or 0)
+    source.run(_OWNED.format(found=found, units=units), {**parameters.values, **zone})
