@@ -68,6 +68,11 @@ def nothing_archived(nodes: Sequence[int], slices: Sequence[Slice], note: Note) 
     return True
 
 
+def describe_foreign_log() -> dict[str, Any]:
+    """Say what is known of any log but the embedded one."""
+    return {"state": "kafka: gone after the topic's own retention", "retention_hours": None}
+
+
 @dataclass(slots=True)
 class Desk:
     """Carries out what is open. Used by one thread of one process at a time."""
@@ -84,6 +89,8 @@ class Desk:
     """Writes tables of Postgres anew; returns what to say of it. Raises ``Busy``."""
     erase_archived: EraseArchived = nothing_archived
     """Removes people from the archive; returns whether it could."""
+    describe_log: Callable[[], dict[str, Any]] = describe_foreign_log
+    """Says when records are gone of a log that cannot be changed."""
     now: Callable[[], datetime] = clock_now
     _failed_at: dict[str, datetime] = field(default_factory=dict)
 
@@ -307,7 +314,7 @@ class Desk:
         moment = self.now()
         said |= {"analytics": {"state": "written anew", "at": format_time(moment)}}
         if self.log_name != "postgres":
-            said["log"] = {"state": "kafka: gone after the topic's own retention"}
+            said["log"] = self.describe_log()
         with self.database.transaction() as connection:
             tx = driver(connection)
             for job in found:

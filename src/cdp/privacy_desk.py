@@ -11,10 +11,11 @@ from cdp.analytics.forget import Forgetting
 from cdp.archive.archive_folder import ArchiveFolder, open_folder
 from cdp.archive.archived_events import ArchivedEvents
 from cdp.archive.erase_archived import Note, erase_archived
-from cdp.carry_out import Desk, nothing_archived
+from cdp.carry_out import Desk, describe_foreign_log, nothing_archived
 from cdp.erase_people import read_erased_until
 from cdp.export_people import export_people
 from cdp.ingest.imports.uploads_folder import Uploads
+from cdp.log.port import Log
 from cdp.privacy.archives_folder import Archives
 from cdp.privacy.people_store import Slice
 from cdp.privacy.runner import PrivacyRunner
@@ -53,7 +54,7 @@ def _erase_archived(
 
 
 def open_privacy(
-    settings: Settings, database: Database, log_name: str, engine: Engine, refresher: Refresher
+    settings: Settings, database: Database, log: Log, engine: Engine, refresher: Refresher
 ) -> PrivacyRunner:
     """Make what carries out privacy; nothing runs yet."""
     followers = Followers(engine, refresher, Forgetting(engine))
@@ -63,13 +64,14 @@ def open_privacy(
     desk = Desk(
         database,
         settings,
-        log_name,
+        log.name,
         followers,
         archives,
         Uploads(settings.data_dir, max_bytes=settings.max_import_bytes).remove,
         lambda job_id, asked: export_people(database, archives, job_id, asked, now(), archived),
         lambda touched: scrub_disk(database, settings.data_dir, touched, now),
         nothing_archived if folder is None else partial(_erase_archived, database, folder),
+        getattr(log, "describe_retention", describe_foreign_log),
     )
 
     def look() -> None:

@@ -173,7 +173,7 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         from cdp.privacy_desk import open_privacy
 
         services.privacy = open_privacy(
-            settings, database, log.name, analytics.engine, analytics.refresher
+            settings, database, log, analytics.engine, analytics.refresher
         )
         services.destinations = make_destinations(services, analytics)
         services.metrics.registry.register(DestinationCollector(database))

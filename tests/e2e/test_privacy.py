@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.program import Program, run_program
@@ -108,6 +110,10 @@ def find_bytes(folder: Path, words: list[str]) -> dict[str, list[str]]:
         if not path.is_file():
             continue
         content = path.read_bytes()
+        if path.suffix == ".parquet":
+            # What is compressed is looked into.
+            rows = pq.ParquetFile(path).read().to_pylist()
+            content += json.dumps(rows, ensure_ascii=False, default=str).encode()
         for word, forms in spellings.items():
             if any(form in content for form in forms):
                 found.setdefault(word, []).append(str(path.relative_to(folder)))
@@ -136,6 +142,9 @@ def test_no_byte_of_a_deleted_person_is_left_and_nobody_else_changes(program: Pr
         answer = program.post("/v1/batch", {"batch": [*make_ann(), *make_others()]})
         program.wait_for(answer["receipt"])
         assert find_bytes(program.data_dir, WORDS).keys() == set(WORDS)
+        today = datetime.now(UTC).date().isoformat()
+        assert client.post("/v1/archive/run", json={"through": today}).json()["rows"] == 224
+        assert find_bytes(program.data_dir / "archive", WORDS) != {}
         ann = client.get("/v1/profiles/user_id:ann-Qx7user").json()
         other = client.get("/v1/profiles/user_id:other-1").json()
 
@@ -151,7 +160,7 @@ def test_no_byte_of_a_deleted_person_is_left_and_nobody_else_changes(program: Pr
         assert find_bytes(program.data_dir, WORDS) == {}
         assert find_bytes(program.data_dir, ["WORD9"]) != {}
         removed = {one["store"]: one["count"] for one in job["removed"]}
-        assert removed["events"] == 23
+        assert (removed["events"], removed["archive"]) == (23, 23)
         assert removed["orders"] == 20
         assert removed["rejected"] == 1
         assert removed["exports"] == 1

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cdp.carry_out import Desk, EraseArchived, nothing_archived
+from cdp.carry_out import Desk, EraseArchived, describe_foreign_log, nothing_archived
 from cdp.export_people import export_people
 from cdp.identity.identifiers import identify as identify_claims
 from cdp.identity.identity_store import IdentityStore, ensure_salt
 from cdp.identity.rules import default_rules
 from cdp.ingest.imports.uploads_folder import Uploads
 from cdp.ingest.sources_store import SourceDirectory, create_source
+from cdp.log.port import Log
 from cdp.log.postgres_log import PostgresLog
 from cdp.model import Identifier
 from cdp.privacy import jobs_store as jobs
@@ -48,10 +49,11 @@ class NoAnalytics:
 class PrivacyWorld:
     """A database with one source; what is sent is worked off at once."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, log: Log | None = None) -> None:
+        """``log`` is an embedded one unless given; it is closed with this."""
         self.database = database
         self.folder = folder
-        self.log = PostgresLog(database, 2)
+        self.log: Log = log or PostgresLog(database, 2)
         self.archives = Archives(folder)
         self.analytics = NoAnalytics()
         self.desk = self.make_desk()
@@ -82,6 +84,7 @@ class PrivacyWorld:
                 else {}
             ),
             self.erase_archived,
+            getattr(self.log, "describe_retention", describe_foreign_log),
         )
 
     def make_worker(self, name: str) -> Worker:

@@ -75,3 +75,15 @@ def test_a_refused_line_is_recognised_by_the_bytes_that_it_carries() -> None:
     assert count == 1
     left = [msgspec.json.decode(line, type=RejectedLine) for line in blanked.split(b"\n")]
     assert [one.code for one in left] == ["bad", "suppressed"]
+
+
+def test_ten_thousand_people_are_looked_for_in_one_pass() -> None:
+    names = [Identifier("user_id", f"customer-{n:06}") for n in range(10_000)]
+    messages = [f"-message {n:06}-" for n in range(20_000)]
+    traces = Traces([*names, Identifier("user_id", "########")], messages)
+    other = json.dumps({"userId": "customer-9999999", "text": "customer-00001 " * 20}).encode()
+    assert not any(traces.are_in(other) for _ in range(2000))
+    assert traces.are_in(b'{"userId": "customer-000042"}')
+    assert traces.are_in(b"a -message 000007-,b")
+    assert not traces.are_in(b"a-message 000007-b")
+    assert traces.are_in(b'{"x": "########"}')

@@ -23,6 +23,7 @@ from cdp.log.kafka_topic import (
     open_admin,
     read_message_limit,
     read_options,
+    read_retention_ms,
 )
 from cdp.log.port import LogUnavailable, NewRecord, Record
 from cdp.settings import Settings
@@ -85,6 +86,16 @@ class KafkaLog:
     def drop_before(self, written_before: datetime, positions: Mapping[int, int]) -> int:
         """Leave retention to the broker."""
         return 0
+
+    def describe_retention(self) -> dict[str, Any]:
+        """Say when a record that cannot be changed is gone, for receipts of deletions."""
+        with self._admin_lock:
+            kept = read_retention_ms(self._admin, self._topic)
+        state = "kafka: gone after the topic's own retention"
+        if kept is not None and kept < 0:
+            state = "kafka: the topic keeps records for ever; set its retention.ms"
+        hours = None if kept is None or kept < 0 else round(kept / 3_600_000, 2)
+        return {"state": state, "retention_hours": hours}
 
     def check(self) -> None:
         self._ask(self._admin.describe_cluster)

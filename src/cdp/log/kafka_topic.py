@@ -133,6 +133,17 @@ def read_message_limit(admin: KafkaAdminClient, settings: Settings) -> int:
     return min(wanted, allowed)
 
 
+def read_retention_ms(admin: KafkaAdminClient, topic: str) -> int | None:
+    """Return for how many milliseconds the topic keeps a record, -1 for ever; ``None``: unknown."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+    try:
+        found = admin.describe_configs([resource], config_filter="all")
+        return int(found["topic"][topic]["retention.ms"]["value"])
+    except (KafkaError, KeyError, ValueError, OSError) as error:
+        _log.info("log_retention_unknown", reason=describe(error))
+        return None
+
+
 def describe(error: BaseException) -> str:
     """Return what went wrong as one short line."""
     # The library's errors name their class themselves, others do not.

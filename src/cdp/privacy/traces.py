@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ _DISTINCT_LENGTH = 8
 _PHONE_DIGITS = 9
 """The last digits of a number: with or without the code of the country."""
 _SEPARATED = re.compile(r"\+?\d[\d\s().\-/]{6,}\d")
+_RUN = re.compile(r"[^\W_]+")
 _NOT_DIGITS = re.compile(r"\D")
 _IDENTIFIER_KEYS = ("id", "value", "email", "phone", "code", "card", "number")
 
@@ -39,12 +41,12 @@ class Traces:
         distinct |= {one.lower() for one in messages if _is_distinct(one)}
         self._short = values - distinct
         self._texts = values | distinct
-        self._distinct = _match_any(distinct)
+        self._distinct = _Words(distinct)
 
     @property
     def are_any(self) -> bool:
         """Whether there is anything to look for."""
-        return self._distinct is not None or bool(self._short or self._phones)
+        return bool(self._distinct or self._short or self._phones)
 
     def list_texts(self) -> list[str]:
         """Return texts of which one stands wherever a trace is, spelled as it usually is."""
@@ -64,7 +66,7 @@ class Traces:
         if document is not None and "\\" in text:
             text = json.dumps(document, ensure_ascii=False)
         text = text.lower()
-        if self._distinct is not None and self._distinct.search(text):
+        if self._distinct.are_in(text):
             return True
         if self._phones and self._has_phone(text):
             return True
@@ -93,12 +95,43 @@ def _is_distinct(value: str) -> bool:
     return len(value) >= _DISTINCT_LENGTH or "@" in value
 
 
-def _match_any(values: set[str]) -> re.Pattern[str] | None:
-    """A pattern for any of ``values`` as a word of its own."""
-    if not values:
-        return None
-    listed = "|".join(re.escape(value) for value in sorted(values, key=len, reverse=True))
-    return re.compile(rf"(?<![^\W_])(?:{listed})(?![^\W_])")
+class _Words:
+    """Texts that are found as words of their own, in the time that one of them would take.
+
+    Each is looked up by its rarest run of letters and digits, of which a line has few: thousands of
+    people are looked for at once.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._by_run: dict[str, list[tuple[int, str]]] = {}
+        self._others: list[str] = []
+        runs_of = {text: list(_RUN.finditer(text)) for text in texts}
+        common = Counter(run[0] for runs in runs_of.values() for run in runs)
+        for text, runs in runs_of.items():
+            if runs:
+                run = min(runs, key=lambda one: common[one[0]])
+                self._by_run.setdefault(run[0], []).append((run.start(), text))
+            else:
+                self._others.append(text)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_run or self._others)
+
+    def are_in(self, text: str) -> bool:
+        """Whether any stands in ``text`` with nothing but separators around it."""
+        if self._by_run:
+            for run in _RUN.finditer(text):
+                for offset, word in self._by_run.get(run[0], ()):
+                    start = run.start() - offset
+                    if start >= 0 and text.startswith(word, start) and _is_apart(text, start, word):
+                        return True
+        return any(word in text for word in self._others)
+
+
+def _is_apart(text: str, start: int, word: str) -> bool:
+    """Whether neither a letter nor a digit stands right before or after a word."""
+    end = start + len(word)
+    return not _RUN.match(text[start - 1 : start]) and not _RUN.match(text[end : end + 1])
 
 
 def _read_json(text: str) -> Any:
