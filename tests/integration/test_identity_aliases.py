@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from cdp.identity.rules import default_rules
+from cdp.runtime.clock import format_time
 from tests.support.identity_lab import Lab
 from tests.support.postgres import PostgresServer
-from tests.support.wire import RECEIVED_AT, format_time, track
+from tests.support.wire import RECEIVED_AT, track
 
 
 @pytest.fixture(scope="module")
