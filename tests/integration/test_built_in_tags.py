@@ -135,6 +135,21 @@ def test_future_orders_and_those_in_other_currencies_are_left_out_and_told(
     assert tag["summary"]["currency"] == "CNY"
 
 
+def test_an_order_dated_ahead_counts_when_its_time_has_come(served: Served) -> None:
+    ann, bob = served.people.add("ann"), served.people.add("bob")
+    served.people.order(ann, now() - DAY, 5000)
+    served.people.order(ann, now() + timedelta(minutes=5), 5000)
+    served.follow()
+    create(served, "rfm", {"builtin": "rfm"})
+    assert values(served, "rfm")["ann"]["frequency"] == 1
+
+    served.people.event(bob, "page")
+    served.people.publish(now())
+    served.refresher.refresh(now() + timedelta(minutes=6))
+
+    assert values(served, "rfm")["ann"]["frequency"] == 2
+
+
 def test_orders_are_converted_at_their_days_rate(served: Served) -> None:
     with served.engine.write() as duck:
         duck.execute("INSERT INTO core.rates VALUES ('USD', 'CNY', '2020-01-01', 7, 7, 1)")
@@ -182,7 +197,16 @@ def test_a_merge_joins_two_histories_and_an_erased_person_has_no_value(served: S
 def test_a_tag_without_data_says_so(served: Served) -> None:
     served.people.add("ann")
     served.follow()
-    names = ("rfm", "value_tier", "clv", "churn_risk", "nps", "preferred", "sentiment", "cross_sell")
+    names = (
+        "rfm",
+        "value_tier",
+        "clv",
+        "churn_risk",
+        "nps",
+        "preferred",
+        "sentiment",
+        "cross_sell",
+    )
     for name in names:
         tag = create(served, name, {"builtin": name})
         assert (tag["status"], tag["count"]) == ("not_enough_data", 0), name

@@ -298,7 +298,12 @@ class Refresher:
             find_due_for_time(self._flips.incomplete, self._evaluated_at, now, self._find_interval)
         )
         built_in_due = self._built_ins.look(
-            tx, definitions, after=head.seq, until=applied.seq, any_touched=count > 0, now=now
+            evaluator,
+            tx,
+            definitions,
+            batches=(head.seq, applied.seq),
+            since=since,
+            any_touched=count > 0,
         )
         plan = plan_refresh(
             definitions,

@@ -19,6 +19,7 @@ from cdp.segments.builtins.schedule import News, Schedule, is_news
 from cdp.segments.builtins.source_engine import Source, read_as_of
 from cdp.segments.definitions import Definition, UnitName
 from cdp.segments.evaluation_engine import Evaluator
+from cdp.segments.mirror_engine import fetch
 from cdp.segments.refresh_plan import Evaluation
 from cdp.storage.database import Driver
 
@@ -38,24 +39,27 @@ class BuiltInUnits:
 
     def look(
         self,
+        evaluator: Evaluator,
         tx: Driver,
         definitions: Iterable[Definition],
         *,
-        after: int,
-        until: int,
+        batches: tuple[int, int],
+        since: datetime,
         any_touched: bool,
-        now: datetime,
     ) -> list[UnitName]:
-        """Note what the batches (after, until] brought; return what is due for everybody."""
+        """Note what the ``batches`` (after, until] brought, and which orders that were dated ahead
+
+        have come true after ``since``; return what is due for everybody.
+        """
         self._done = {}
         built_in = [each for each in definitions if find_kind(each.document)]
         if not built_in:
             return []
+        after, until = batches
         news = computations_store.read_news(tx, after, until) if until > after else _NO_NEWS
-        # Whoever is touched though no batch came: a fact that was dated ahead has come true.
-        came_true = any_touched and until == after
-        self._news = replace(news, has_touched=any_touched, has_orders=news.has_orders or came_true)
-        self._schedule.note(built_in, self._news, now)
+        has_orders = news.has_orders or _has_come_true(evaluator, since)
+        self._news = replace(news, has_touched=any_touched, has_orders=has_orders)
+        self._schedule.note(built_in, self._news, evaluator.now)
         return self._schedule.list_due()
 
     def settle_plan(self, plan: list[Evaluation], due: Collection[UnitName]) -> list[Evaluation]:
@@ -128,3 +132,13 @@ class BuiltInUnits:
             is_restricted=not evaluation.whole,
             find_holders=find_holders,
         )
+
+
+def _has_come_true(evaluator: Evaluator, since: datetime) -> bool:
+    """Whether there is an order of after ``since`` and not after now."""
+    found = fetch(
+        evaluator.duck,
+        "SELECT 1 FROM core.orders WHERE placed_at > $since AND placed_at <= $now LIMIT 1",
+        {"since": since, "now": evaluator.now},
+    )
+    return bool(found.num_rows)
