@@ -197,3 +197,19 @@ def test_the_command_line_deletes_and_shows_the_receipt(program: Program) -> Non
     shown = program.run("privacy", "show", job["id"])
     assert "write_ahead_log" in shown.stdout
     assert job["id"] in program.run("privacy", "list").stdout
+
+
+def test_a_program_that_is_killed_during_a_deletion_ends_it_when_it_is_started_again(
+    program: Program,
+) -> None:
+    body = {"identifier": {"type": "user_id", "value": "other-8"}, "reason": "asked"}
+    with program.client() as client:
+        job_id = client.post("/v1/privacy/delete", json=body).json()["id"]
+    program.kill_everything()
+    program.start()
+    program.wait_until_ready()
+    with program.client() as client:
+        job = wait_until_done(client, job_id)
+        assert {one["store"]: one["count"] for one in job["removed"]}["events"] == 20
+        assert client.get("/v1/profiles/user_id:other-8").status_code == 404
+    assert find_bytes(program.data_dir, ["other-8"]) == {}
