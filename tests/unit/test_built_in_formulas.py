@@ -114,6 +114,8 @@ def test_every_group_of_a_preset_can_be_reached(preset: str) -> None:
     placed = set(rfm_groups.place_in_groups(table, r, f, m).tolist())
     assert placed == {group.name for group in table}
     assert len(table) == {"four": 4, "ten": 10}[preset]
+    recent = rfm_groups.place_in_groups(table, r, f, m)[r >= 3]
+    assert not set(recent.tolist()) & {"lost", "at_risk", "cannot_lose"}
 
 
 def test_a_preset_reads_scores_of_other_bins_on_its_own_scale() -> None:

@@ -2,7 +2,7 @@
 
 The ten groups are those that the R package ``rfm`` documents, for scores from 1 to 5; rows that
 another row above them would have swallowed whole (new customers, those not to be lost) stand higher
-here, so that every group can be reached.
+here, so that every group can be reached, and whoever came lately is in no group of the lost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PRESETS: dict[str, tuple[Group, ...]] = {
         Group("loyal", (2, 5), (3, 5), (3, 5)),
         Group("new", (4, 5), (1, 1), (1, 1)),
         Group("promising", (3, 4), (1, 1), (1, 1)),
-        Group("potential_loyalist", (3, 5), (1, 3), (1, 3)),
+        Group("potential_loyalist", (3, 5)),
         Group("needs_attention", (2, 3), (2, 3), (2, 3)),
         Group("about_to_sleep", (2, 3), (1, 2), (1, 2)),
         Group("cannot_lose", (1, 1), (4, 5), (4, 5)),
