@@ -27,12 +27,12 @@ def restore_database(url: str, source: Path) -> None:
 
 
 def _run(name: str, url: str, *arguments: str) -> None:
-    given = {key: value for key, value in conninfo_to_dict(url).items() if value is not None}
+    given = {key: str(value) for key, value in conninfo_to_dict(url).items() if value is not None}
     # A password among the arguments would be seen by everybody on the machine.
     password = given.pop("password", None)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     if password is not None:
-        environment["PGPASSWORD"] = str(password)
+        environment["PGPASSWORD"] = password
     done = subprocess.run(
         [str(_find(name)), f"--dbname={make_conninfo(**given)}", *arguments],
         env=environment,
