@@ -79,9 +79,7 @@ def upgrade() -> None:
         "ix_node_profiles_cut", "node_profiles", ["node_id"],
         postgresql_where=sa.text("since > '-infinity'"),
     )  # fmt: skip
-    op.create_index(
-        "ix_profile_changes_from", "profile_changes", [sa.text("(details ->> 'from')")]
-    )
+    op.create_index("ix_profile_changes_from", "profile_changes", [sa.text("(details ->> 'from')")])
     op.create_index(
         "ix_refusals_limit", "refusals", ["refusal_id"],
         postgresql_where=sa.text("reason = 'limit'"),

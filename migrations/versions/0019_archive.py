@@ -34,9 +34,7 @@ def upgrade() -> None:
         sa.Column("first_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("path", name=op.f("pk_archive_parts")),
-        sa.ForeignKeyConstraint(
-            ["day"], ["archive_days.day"], name=op.f("fk_archive_parts_day")
-        ),
+        sa.ForeignKeyConstraint(["day"], ["archive_days.day"], name=op.f("fk_archive_parts_day")),
     )
     op.create_index(op.f("ix_archive_parts_day"), "archive_parts", ["day"])
     op.create_table(

@@ -618,9 +618,7 @@ traits = Table(
     _time("at"),
     Column("message_id", Text, nullable=False),
     Column("source_number", Integer, nullable=False),
-    Column(
-        "since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")
-    ),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")),
     Column("part", Text, nullable=False, server_default=text("''")),
     PrimaryKeyConstraint("node_id", "name", "part", "source_number", "since"),
     postgresql_with={"fillfactor": "80"},
@@ -655,9 +653,7 @@ consents = Table(
     _time("at"),
     Column("message_id", Text, nullable=False),
     Column("source_number", Integer, nullable=False),
-    Column(
-        "since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")
-    ),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")),
     PrimaryKeyConstraint("node_id", "purpose", "since"),
 )
 
@@ -840,7 +836,7 @@ batches = Table(
     Column("duplicates", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'")),
     # Whether rates of currencies changed, which may be anybody's figures.
     Column("rates", Boolean, nullable=False, server_default=text("false")),
-    # Profiles that go on without an identifier that was theirs, and ids of profiles that were erased.
+    # Profiles that go on without an identifier that was theirs, and the ids of erased ones.
     Column("left_profiles", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     Column("erased_profiles", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     # Profile ids that others absorbed or came out of: [{"from": …, "into": …}], so that memberships
