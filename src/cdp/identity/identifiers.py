@@ -64,8 +64,7 @@ def normalise(type_name: str, value: object, rules: Rules) -> str | None:
 
 def is_blocked(identifier: Identifier, rules: Rules) -> bool:
     """Whether ``identifier`` (normalised) names nobody: by its type's rule, or by hand."""
-    reader = _reader_of(rules)
-    return not reader.was_read(identifier) and reader.is_blocked(identifier.type, identifier.value)
+    return _reader_of(rules).names_nobody(identifier)
 
 
 def find_block(type_name: str, value: object, rules: Rules) -> Block | None:
@@ -99,6 +98,8 @@ class _Reader:
         self._checks: dict[str, Callable[[str], bool]] = {}
         self._cache: dict[tuple[str, str], _Ranked | None] = {}
         self._sets: dict[tuple[tuple[str, object], ...], tuple[Identifier, ...]] = {}
+        self._judged: dict[Identifier, bool] = {}
+        """Whether it names nobody, of identifiers from the database: many are asked for again."""
 
     def identify(self, claims: Sequence[tuple[str, object]]) -> tuple[Identifier, ...]:
         # The events of one person mostly make the same claims, all of text.
@@ -163,10 +164,18 @@ class _Reader:
             spelled = add_scope(spelled, find_scope(type_name, rule.scope, said))
         return None if len(spelled) > MAX_LENGTH else spelled
 
-    def was_read(self, identifier: Identifier) -> bool:
-        """Whether a claim was remembered that says ``identifier`` as it is: it names somebody."""
+    def names_nobody(self, identifier: Identifier) -> bool:
         known = self._cache.get(identifier)
-        return known is not None and known[1] == identifier
+        if known is not None and known[1] == identifier:
+            # A claim was read that says it as it is: it names somebody.
+            return False
+        judged = self._judged.get(identifier)
+        if judged is None:
+            if len(self._judged) >= _CACHE_SIZE:
+                self._judged.clear()
+            judged = self.is_blocked(identifier.type, identifier.value)
+            self._judged[identifier] = judged
+        return judged
 
     def is_blocked(self, type_name: str, text: str) -> bool:
         if self._rules.blocks and self._is_blocked_by_hand(type_name, text):
