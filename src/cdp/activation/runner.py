@@ -10,11 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 from datetime import datetime, timedelta
-
-import psycopg
-import sqlalchemy as sa
 
 from cdp.activation import deliveries_store, destinations_store
 from cdp.activation.delivery import Delivery
@@ -24,20 +20,18 @@ from cdp.activation.retry import Attempt, decide
 from cdp.errors import CdpError
 from cdp.runtime.clock import now as clock_now
 from cdp.runtime.logs import get_logger
-from cdp.runtime.waking_thread import WakingThread
-from cdp.storage.database import Database, Driver, driver
+from cdp.storage.database import Database, driver
+from cdp.storage.sole_worker import SoleWorker
 
 _log = get_logger(__name__)
 _LOCK = 7263561
-_LOOK_SECONDS = 1.0
-_AWAY_SECONDS = 5.0
 _MOST_AT_ONCE = 16
 _TIDY_EVERY = timedelta(minutes=10)
 
 Send = Callable[[Destination, Delivery], Attempt]
 
 
-class DestinationRunner(WakingThread):
+class DestinationRunner(SoleWorker):
     """Plans and delivers until it is closed; outlives whatever fails."""
 
     def __init__(
@@ -50,7 +44,7 @@ class DestinationRunner(WakingThread):
         now: Callable[[], datetime] = clock_now,
     ) -> None:
         """``send`` takes one delivery to its destination; ``retention`` is of delivered ones."""
-        super().__init__("destinations")
+        super().__init__("destinations", database.libpq_url, _LOCK, self.step, keeps=True)
         self._database = database
         self.people = people
         self.send = send
@@ -60,19 +54,6 @@ class DestinationRunner(WakingThread):
         self._under_way: set[str] = set()
         self._changing = threading.Lock()
         self._tidied_at: datetime | None = None
-
-    def run(self) -> None:
-        """Work whenever the lock can be had."""
-        while not self.stopping.is_set():
-            try:
-                with closing(self._connect()) as connection:
-                    self._go_on(connection)
-            except (psycopg.Error, sa.exc.SQLAlchemyError, OSError) as error:
-                _log.warning("destinations_wait", reason=type(error).__name__)
-                self.stopping.wait(_AWAY_SECONDS)
-            except Exception as error:
-                _log.error("destinations_failed", exc_info=error)
-                self.stopping.wait(_AWAY_SECONDS)
 
     @property
     def is_delivering(self) -> bool:
@@ -97,28 +78,6 @@ class DestinationRunner(WakingThread):
             self._start(destination)
         self._tidy()
         return is_more
-
-    def _connect(self) -> Driver:
-        return psycopg.connect(
-            self._database.libpq_url,
-            autocommit=True,
-            connect_timeout=5,
-            application_name="cdp-destinations-lock",
-        )
-
-    def _go_on(self, connection: Driver) -> None:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
-        if row != (True,):
-            self.rest(_LOOK_SECONDS)
-            return
-        try:
-            while not self.stopping.is_set():
-                if not self.step():
-                    self.rest(_LOOK_SECONDS)
-                connection.execute("SELECT 1")
-        finally:
-            with suppress(psycopg.Error):
-                connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
     def _plan(self, destination_id: str) -> bool:
         """Plan one destination. What is wrong with one must not stop the others."""

@@ -78,14 +78,8 @@ class ApiClient:
     ) -> httpx.Response:
         """Return the answer as it is. Raises ``SetupError`` when nobody answers."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        try:
+        with self._explaining("did not finish its answer"):
             return self._http.request(method, path, params=given, json=body, headers=headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise SetupError(
-                f"no server answers at {self.url}; start it with `cdp up`, or set CDP_URL"
-            ) from error
-        except httpx.HTTPError as error:
-            raise SetupError(f"{self.url} did not finish its answer ({error})") from error
 
     def post_form(
         self,
@@ -100,14 +94,8 @@ class ApiClient:
         Raises ``ApiRefused`` for an error answer and ``SetupError`` when nobody answers.
         """
         form = FormBody(fields, file, size)
-        try:
+        with self._explaining("broke the upload off; run it again"):
             response = self._http.post(path, content=form.parts(), headers=form.headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise SetupError(
-                f"no server answers at {self.url}; start it with `cdp up`, or set CDP_URL"
-            ) from error
-        except httpx.HTTPError as error:
-            raise SetupError(f"{self.url} broke the upload off ({error}); run it again") from error
         raise_for_refusal(response)
         answer: dict[str, Any] = response.json()
         return answer
@@ -122,18 +110,14 @@ class ApiClient:
         """
         # The server says every ten seconds that it is still there.
         timeout = httpx.Timeout(60, connect=10)
-        try:
-            with self._http.stream(method, path, json=body, timeout=timeout) as response:
-                if response.status_code >= 400:
-                    response.read()
-                    raise_for_refusal(response)
-                yield response.iter_lines()
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise SetupError(
-                f"no server answers at {self.url}; start it with `cdp up`, or set CDP_URL"
-            ) from error
-        except httpx.HTTPError as error:
-            raise SetupError(f"{self.url} broke off its answer ({error})") from error
+        with (
+            self._explaining("broke off its answer"),
+            self._http.stream(method, path, json=body, timeout=timeout) as response,
+        ):
+            if response.status_code >= 400:
+                response.read()
+                raise_for_refusal(response)
+            yield response.iter_lines()
 
     @contextmanager
     def download(self, path: str, params: dict[str, Any]) -> Iterator[Iterator[bytes]]:
@@ -143,18 +127,26 @@ class ApiClient:
         is broken off.
         """
         timeout = httpx.Timeout(300, connect=10)
+        with (
+            self._explaining("broke off its answer"),
+            self._http.stream("GET", path, params=params, timeout=timeout) as response,
+        ):
+            if response.status_code >= 400:
+                response.read()
+                raise_for_refusal(response)
+            yield response.iter_bytes()
+
+    @contextmanager
+    def _explaining(self, failure: str) -> Iterator[None]:
+        """Turn what goes wrong between here and the server into one line."""
         try:
-            with self._http.stream("GET", path, params=params, timeout=timeout) as response:
-                if response.status_code >= 400:
-                    response.read()
-                    raise_for_refusal(response)
-                yield response.iter_bytes()
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise SetupError(
                 f"no server answers at {self.url}; start it with `cdp up`, or set CDP_URL"
             ) from error
         except httpx.HTTPError as error:
-            raise SetupError(f"{self.url} broke off its answer ({error})") from error
+            raise SetupError(f"{self.url} {failure} ({error})") from error
 
     def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Yield every row of a paged list."""
