@@ -1024,6 +1024,35 @@ tag_changes = Table(
     Column("cause", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Index(None, "key", "change_no"),
+    Index(None, "profile_id", "key", "change_no"),
+)
+
+# A tier that somebody has reached or sunk to, and that their tag takes when it has held long
+# enough.
+tag_moves = Table(
+    "tag_moves",
+    metadata,
+    Column("key", Text, nullable=False),
+    Column("profile_no", BigInteger, nullable=False),
+    # As JSON text.
+    Column("level", Text, nullable=False),
+    Column("rises", Boolean, nullable=False),
+    _time("since"),
+    _time("due_at"),
+    PrimaryKeyConstraint("key", "profile_no", "level"),
+    Index(None, "due_at"),
+)
+
+# Why the values of a tag by SQL stay as they are.
+tag_failures = Table(
+    "tag_failures",
+    metadata,
+    Column("key", Text, primary_key=True),
+    # Of the definition that failed.
+    Column("version", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    _time("at"),
 )
 
 # What people set by hand, on the identifier they named: it follows that identifier's profile.
