@@ -34,9 +34,9 @@ class SoleWorker(WakingThread):
         *,
         keeps: bool = False,
     ) -> None:
-        """``lock`` is the number of the advisory lock; ``work`` returns whether there is more to do
+        """``lock`` is the number of the advisory lock; ``work`` says whether there is more to do.
 
-        at once. Who ``keeps`` the lock while there is nothing to do may leave work to other threads.
+        Who ``keeps`` the lock while there is nothing to do may leave work to threads of its own.
         """
         super().__init__(name)
         self._name = name
