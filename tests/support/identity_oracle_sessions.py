@@ -1,7 +1,8 @@
 """Whose a shared device is under ``last_authenticated``, by the written specification alone.
 
 From each moment at which somebody was seen on it, a shared device is theirs: until the next such
-moment, and for the session time-out at most. Otherwise it is its own.
+moment, and for the session time-out at most. Otherwise it is its own. Of several who were seen at
+one moment it is the strongest one's, whoever was heard of first.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def give_devices_to_the_last_seen(
             continue
         moments = sorted(
             _list_moments(verdict, seen, rules, device, since),
-            key=lambda moment: (moment[0], [-rules.rule_of(moment[1].type).priority]),
+            key=lambda moment: rules.order_of(moment[1]),
+            reverse=True,
         )
+        moments.sort(key=lambda moment: moment[0])
         ends: list[datetime] = [until for s in verdict.spans.values() for _, until, _ in s if until]
         cuts = {since, *ends}
         for at, _ in moments:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from itertools import pairwise
 
+import pytest
+
 from cdp.identity.rules import Rules
 from cdp.model import Observation
 from tests.support.device_uses import MINUTE, SESSIONS, settle
-from tests.support.identity_world import World, saw
+from tests.support.identity_oracle import judge
+from tests.support.identity_oracle_sessions import give_devices_to_the_last_seen
+from tests.support.identity_world import World, names, saw
 
 A, B, C, D = "user_id:a", "user_id:b", "anonymous_id:c", "device_id:d"
 SHARED = f"shared({C})"
@@ -91,3 +95,16 @@ def test_time_spans_cover_all_time_once() -> None:
         for before, after in pairwise(spans):
             assert before.until == after.since
             assert before.profile != after.profile
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["a first", "b first"])
+def test_of_two_people_at_one_moment_the_lesser_name_has_it_whoever_is_told_first(
+    order: tuple[int, int],
+) -> None:
+    at_once = [saw(f"{A} {C}", 6), saw(f"{B} {C}", 6)]
+    seen = [*_BOTH, *(at_once[n] for n in order)]
+    verdict = judge(seen, SESSIONS)
+    give_devices_to_the_last_seen(verdict, seen, SESSIONS)
+    owners = [place.name for since, _, place in verdict.spans[names(C)[0]] if since == seen[2].at]
+    assert owners == list(names(A))
+    assert _owners(seen, 6) == [_name(A, seen)]
