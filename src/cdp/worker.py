@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
@@ -19,19 +18,15 @@ import sqlalchemy as sa
 
 from cdp.batch import Batch
 from cdp.housekeeping import drop_old_days, drop_old_refusals, drop_old_tellings, keep_ledger_small
-from cdp.identity.apply_rules_store import apply_next
-from cdp.identity.fill_forms_store import fill_next
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
-from cdp.identity.let_in_store import let_in_next
-from cdp.identity.replay_tally import tally
 from cdp.identity.rules_store import read_rules
-from cdp.identity.tally_store import flush
 from cdp.ingest.sources_store import SourceDirectory
 from cdp.keep_archive import keep_archive
 from cdp.log.leases import Leases
 from cdp.log.open import open_log
 from cdp.log.port import Log, Record
+from cdp.look_after_identity import look_after_identity
 from cdp.outage import is_outage, name_error
 from cdp.pipeline import STEPS, Step, Work, process
 from cdp.read_ahead import ReadAhead
@@ -292,7 +287,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
             (drop_old_tellings, (settings, database, stop)),
             (keep_ledger_small, (settings, database, stop)),
             (keep_archive, (settings, database, stop)),
-            (_look_after_identity, (database, identity, stop)),
+            (look_after_identity, (database, identity, stop)),
         ):
             threading.Thread(target=target, args=args, daemon=True).start()
         worker.run(stop, poll_seconds=settings.worker_poll_seconds)
@@ -301,46 +296,3 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
         sources.close()
         log.close()
         database.close()
-
-
-_REST = 10
-"""What full components take in takes at most this part of the time, so that events go on."""
-
-
-def _look_after_identity(
-    database: Database, identity: IdentityStore, stop: threading.Event
-) -> None:
-    """Every second, look for other rules, so that also a worker without work knows them, and
-
-    apply them to the people of before, unless another worker does. Adds up what replays came to.
-    """
-    quiet_until = 0.0
-    while not stop.wait(1):
-        with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
-            with database.snapshot() as connection:
-                identity.look_for_rules(driver(connection))
-            while not stop.is_set() and _apply_rules(database, identity.rules.country):
-                pass
-            while not stop.is_set() and _fill_forms(database, identity.rules.country):
-                pass
-            if time.monotonic() >= quiet_until:
-                started = time.monotonic()
-                _let_in(database, identity.rules.country)
-                quiet_until = started + _REST * (time.monotonic() - started)
-        with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
-            flush(database, tally)
-
-
-def _apply_rules(database: Database, country: str) -> bool:
-    with database.transaction() as connection:
-        return apply_next(driver(connection), country, now())
-
-
-def _let_in(database: Database, country: str) -> bool:
-    with database.transaction() as connection:
-        return let_in_next(driver(connection), country, now())
-
-
-def _fill_forms(database: Database, country: str) -> bool:
-    with database.transaction() as connection:
-        return fill_next(driver(connection), country, now())
