@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cdp.analytics.engine import Engine
 from cdp.runtime.clock import format_time
-from cdp.segments import segments_store
+from cdp.segments import segments_store, tags_store
 from cdp.segments.refresh import Refresher
 from cdp.storage.database import Database, driver
 from tests.support.people import NOON, People
@@ -31,7 +31,18 @@ RULES: dict[str, Any] = {
     "third": {"event": "A", "aggregate": {"fn": "days_since_first"}, "op": "eq", "value": 3},
     "twice": {"sequence": [{"event": "A"}, {"event": "A"}], "within": {"last": "5d"}},
     "later": {"trait": "until", "op": "not_within_last", "value": "2d"},
+    "lately": {"trait": "until", "op": "within_last", "value": "1mo"},
+    "nested": {"trait": "plans.ends", "op": "within_last", "value": "1d"},
+    "aged": {"tag": "days", "op": "gte", "value": 2},
+    "seen_days": {"tag": "first", "op": "between", "value": [1, 4]},
+    "tagged": {"tag": "promised", "op": "not_within_last", "value": "36h"},
     "both": {"all": [{"segment": "pro"}, {"any": [{"segment": "bought"}, {"segment": "often"}]}]},
+}
+ELAPSED = {"event": "A", "aggregate": {"fn": "days_since_last"}}
+TAGS: dict[str, Any] = {
+    "days": {"aggregate": ELAPSED},
+    "first": {"aggregate": {**ELAPSED, "aggregate": {"fn": "days_since_first"}}},
+    "promised": {"aggregate": {"event": "A", "aggregate": {"fn": "last", "property": "until"}}},
 }
 PEOPLE = 4
 
@@ -40,6 +51,7 @@ actions = st.one_of(
     st.tuples(st.just("event"), numbers, st.integers(-12, 2)),
     st.tuples(st.just("trait"), numbers, st.sampled_from(["pro", "free", None])),
     st.tuples(st.just("until"), numbers, st.integers(-3, 3)),
+    st.tuples(st.just("plans"), numbers, st.lists(st.integers(-2, 2), max_size=3)),
     st.tuples(st.just("merge"), numbers, numbers),
     st.tuples(st.just("erase"), numbers),
     st.tuples(st.just("publish")),
@@ -64,6 +76,8 @@ class World:
         self.refresher = Refresher(database, self.engine, timezone="UTC", time_seconds=1)
         self.now = NOON
         self.nodes: list[int | None] = [self.people.add(f"p{index}") for index in range(PEOPLE)]
+        for key, definition in TAGS.items():
+            self.define_tag(key, definition)
         for key, rule in RULES.items():
             self.define(key, rule)
 
@@ -77,16 +91,27 @@ class World:
             if segments_store.update_segment(tx, key, **common) is None:
                 segments_store.create_segment(tx, key=key, **common)
 
+    def define_tag(self, key: str, definition: Any) -> None:
+        with self.database.transaction() as connection:
+            tags_store.create_tag(
+                driver(connection), key=key, name=key, category="basic", type="number",
+                document=definition, now=NOON,
+            )  # fmt: skip
+
     def act(self, action: tuple[Any, ...]) -> None:
         match action:
             case ("event", index, days) if self.nodes[index] is not None:
                 at = self.now + timedelta(days=days)
-                self.people.event(self.nodes[index], "A", at, received_at=self.now)  # type: ignore[arg-type]
+                told = {"until": format_time(at + timedelta(days=2))}
+                self.people.event(self.nodes[index], "A", at, told, received_at=self.now)  # type: ignore[arg-type]
             case ("trait", index, value) if self.nodes[index] is not None:
                 self.people.trait(self.nodes[index], "plan", value, self.now)  # type: ignore[arg-type]
             case ("until", index, days) if self.nodes[index] is not None:
                 until = format_time(self.now + timedelta(days=days))
                 self.people.trait(self.nodes[index], "until", until, self.now)  # type: ignore[arg-type]
+            case ("plans", index, ends) if self.nodes[index] is not None:
+                plans = [{"ends": format_time(self.now + timedelta(days=one))} for one in ends]
+                self.people.trait(self.nodes[index], "plans", plans, self.now)  # type: ignore[arg-type]
             case ("merge", one, other) if None not in (self.nodes[one], self.nodes[other]):
                 into = self.people.owner(self.nodes[one])  # type: ignore[arg-type]
                 absorbed = self.people.owner(self.nodes[other])  # type: ignore[arg-type]
@@ -160,4 +185,5 @@ def evaluate_everything(world: World, now: datetime) -> None:
     """Evaluate every segment for everybody, whatever was evaluated before."""
     with world.database.transaction() as connection:
         driver(connection).execute("UPDATE segments SET evaluated_version = 0")
+        driver(connection).execute("UPDATE tags SET evaluated_version = 0")
     world.refresher.refresh(now)

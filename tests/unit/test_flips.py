@@ -52,19 +52,41 @@ def test_the_ages_that_matter_are_read_off_the_rule(rule: Any, crossings: list[s
 @pytest.mark.parametrize(
     "rule",
     [
-        {"trait": "until", "op": "within_last", "value": "3d"},
-        {"account": {"trait": "until", "op": "not_within_last", "value": "3d"}},
+        {"identifier": "until", "op": "within_last", "value": "3d"},
         BOUGHT | {"where": [{"property": "at", "op": "within_last", "value": "3d"}]},
         BOUGHT
         | {"aggregate": {"fn": "last", "property": "at"}, "op": "within_last", "value": "3d"},
     ],
 )
-def test_a_value_that_is_compared_with_now_asks_for_everybody(rule: Any) -> None:
+def test_a_property_that_is_compared_with_now_asks_for_everybody(rule: Any) -> None:
     assert not find_flips([parse_rule(rule)]).is_complete
 
 
-def test_a_tag_that_is_a_number_of_days_asks_for_everybody() -> None:
-    assert not find_flips([parse_aggregate(DAYS)]).is_complete
+@pytest.mark.parametrize(
+    ("rule", "scans"),
+    [
+        (
+            {"trait": "until.date", "op": "within_last", "value": "3d"},
+            ["trait:0d:until", "trait:3d:until"],
+        ),
+        (
+            {"account": {"not": {"trait": "until", "op": "not_within_last", "value": "1mo"}}},
+            ["account:0d:until", "account:1mo:until"],
+        ),
+        ({"tag": "renewal", "op": "within_last", "value": "0d"}, ["tag:0d:renewal"]),
+        ({"trait": "until", "op": "before", "value": "2026-01-01"}, []),
+    ],
+)
+def test_values_that_are_compared_with_now_are_looked_for_by_value(rule: Any, scans: Any) -> None:
+    flips = find_flips([parse_rule(rule)])
+    assert sorted(one.name for one in flips.scans) == scans
+    assert flips.is_complete
+
+
+def test_a_tag_that_is_a_number_of_days_moves_with_the_time_of_day_of_its_events() -> None:
+    flips = find_flips([parse_aggregate(DAYS)])
+    assert [one.name for one in flips.scans] == ["day:e:Bought"]
+    assert flips.is_complete
 
 
 def test_a_page_is_turned_at_midnight_where_the_calendar_hangs() -> None:

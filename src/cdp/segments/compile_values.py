@@ -127,7 +127,7 @@ def _verdict(
     if op in _TEXT:
         return _TEXT[op].format(value.text, parameters.add(operand))
     if op in ("before", "after", "within_last", "not_within_last"):
-        return _time_holds(_time(value.text), comparison, now, parameters)
+        return _time_holds(read_time_sql(value.text), comparison, now, parameters)
     if op == "between":
         assert isinstance(operand, tuple)
         low, high = (parameters.add(end) for end in operand)
@@ -173,8 +173,8 @@ def _among(
     return f"coalesce({', '.join(tests)})"
 
 
-def _time(text: str) -> str:
-    """Return the time that a text names by the grammar of ``times``, else NULL."""
+def read_time_sql(text: str) -> str:
+    """Return the time that a text (SQL) names by the grammar of ``times``, else NULL."""
     time = f"try_cast(upper({text}) AS TIMESTAMPTZ)"
     return (
         f"CASE WHEN regexp_full_match({text}, '{TIME_PATTERN}') "

@@ -8,7 +8,7 @@ from typing import Any
 
 from cdp.errors import CdpError
 from cdp.segments.definitions import Definition, UnitName, depends_on_time, find_rules
-from cdp.segments.flips import Crossing, Flips, find_flips
+from cdp.segments.flips import Crossing, Flips, Scan, find_flips
 from cdp.segments.parse import parse_aggregate
 from cdp.segments.rules import Rule
 
@@ -45,6 +45,11 @@ class FlipBook:
         return {one for _, flips in self._known.values() for one in flips.crossings}
 
     @property
+    def scans(self) -> set[Scan]:
+        """All that are to be looked for by reading a column."""
+        return {one for _, flips in self._known.values() for one in flips.scans}
+
+    @property
     def incomplete(self) -> list[UnitName]:
         """The units that must be looked at for everybody from time to time."""
         return [name for name, (_, flips) in self._known.items() if not flips.is_complete]
@@ -59,10 +64,7 @@ class FlipBook:
 
     def list_crossed(self, names: set[str]) -> dict[UnitName, frozenset[str]]:
         """Return per unit its crossings among ``names``, if any."""
-        found = {
-            unit: frozenset(one.name for one in flips.crossings) & names
-            for unit, (_, flips) in self._known.items()
-        }
+        found = {unit: flips.names & names for unit, (_, flips) in self._known.items()}
         return {unit: crossings for unit, crossings in found.items() if crossings}
 
 

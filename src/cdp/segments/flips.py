@@ -1,9 +1,10 @@
 """When a rule's answer may change for somebody although nothing happens. Pure.
 
 An answer changes by time alone when a fact reaches an age that the rule names (an event leaves "the
-last 30 days", the third day without a visit is over) or when the calendar turns a page. So whoever
-may flip between two looks is found by their facts: those that came of such an age in between. A
-rule that asks for ages in another way is looked at for everybody, now and then.
+last 30 days", the third day without a visit is over), when a value that is a time does so ("renewed
+within the last week"), when another whole day has passed since an event, or when the calendar turns
+a page. So whoever may flip between two looks is found by their facts: those that came of such an
+age in between. A rule that asks for ages in another way is looked at for everybody, now and then.
 
 Facts dated in the future are not meant: every rule sees those once their time has come.
 """
@@ -14,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cdp.segments.rules import (
     ELAPSED_FUNCTIONS,
@@ -56,6 +57,35 @@ class Crossing(NamedTuple):
         return f"{kind}:{self.age.amount}{self.age.unit}:{self.event or ''}"
 
 
+class ValueCrossing(NamedTuple):
+    """Values that are times and come of an age; at the age of nothing their moment has come."""
+
+    of: Literal["trait", "tag", "account"]
+    """Whose trait it is: a person's or an account's; or a tag."""
+    key: str
+    age: Duration
+
+    @property
+    def name(self) -> str:
+        """How it is called where facts are looked up: ``trait:30d:renews_at``."""
+        return f"{self.of}:{self.age.amount}{self.age.unit}:{self.key}"
+
+
+class DayCrossing(NamedTuple):
+    """Events of a name, or (``None``) orders, since which another whole day of 24 h has passed."""
+
+    event: str | None
+
+    @property
+    def name(self) -> str:
+        """How it is called where facts are looked up: ``day:e:Order Completed``."""
+        return "day:o" if self.event is None else f"day:e:{self.event}"
+
+
+Scan = ValueCrossing | DayCrossing
+"""What is found by reading a column, not a slice of the facts by their time."""
+
+
 class Calendar(NamedTuple):
     """A calendar whose pages a rule follows; ``timezone`` ``None`` is the workspace's."""
 
@@ -69,13 +99,19 @@ class Flips:
 
     crossings: frozenset[Crossing] = frozenset()
     calendars: frozenset[Calendar] = frozenset()
+    scans: frozenset[Scan] = frozenset()
     is_complete: bool = True
     """False: there are others, so that everybody is to be looked at from time to time."""
 
     @property
     def is_moving(self) -> bool:
         """Whether time alone may change anything."""
-        return bool(self.crossings or self.calendars) or not self.is_complete
+        return bool(self.crossings or self.calendars or self.scans) or not self.is_complete
+
+    @property
+    def names(self) -> frozenset[str]:
+        """How the facts that may change an answer are called where they are looked up."""
+        return frozenset(one.name for one in (*self.crossings, *self.scans))
 
     def turn(self, since: datetime, now: datetime, timezone: str) -> bool:
         """Whether a page was turned in (``since``, ``now``]: then for everybody at once."""
@@ -89,12 +125,14 @@ def find_flips(rules: Iterable[Rule]) -> Flips:
     """Return what time may change about the answers of ``rules``."""
     crossings: set[Crossing] = set()
     calendars: set[Calendar] = set()
+    scans: set[Scan] = set()
     is_complete = True
     for leaf in (node for rule in rules for node in walk(rule)):
         crossings.update(_find_crossings(leaf))
         calendars.update(_find_calendars(leaf))
+        scans.update(_find_scans(leaf))
         is_complete = is_complete and not _asks_for_other_times(leaf)
-    return Flips(frozenset(crossings), frozenset(calendars), is_complete)
+    return Flips(frozenset(crossings), frozenset(calendars), frozenset(scans), is_complete)
 
 
 def _find_crossings(leaf: Rule) -> Iterator[Crossing]:
@@ -143,21 +181,39 @@ def _find_calendars(leaf: Rule) -> Iterator[Calendar]:
         yield Calendar(within.unit, within.timezone)
 
 
+def _find_scans(leaf: Rule) -> Iterator[Scan]:
+    match leaf:
+        case Trait(path=path, comparison=comparison):
+            yield from _compare_with_now("trait", path[0], comparison)
+        case Tag(key=key, comparison=comparison):
+            yield from _compare_with_now("tag", key, comparison)
+        case AnyAccount(rule=inner):
+            for one in walk(inner):
+                if isinstance(one, Trait):
+                    yield from _compare_with_now("account", one.path[0], one.comparison)
+        case EventFigure(events=events, function=function, comparison=None):
+            # Without a comparison every day counts, whatever its number.
+            if function in ELAPSED_FUNCTIONS:
+                yield DayCrossing(_name(events))
+
+
+def _compare_with_now(
+    of: Literal["trait", "tag", "account"], key: str, comparison: Comparison
+) -> Iterator[Scan]:
+    if isinstance(comparison.operand, Duration):
+        yield ValueCrossing(of, key, Duration(0, "d"))
+        yield ValueCrossing(of, key, comparison.operand)
+
+
 def _asks_for_other_times(leaf: Rule) -> bool:
     match leaf:
-        case Trait(comparison=comparison) | Tag(comparison=comparison):
-            return comparison.op in _TIME_OPS
         case HasIdentifier(comparison=comparison):
             return comparison.op in _TIME_OPS
-        case AnyAccount(rule=inner):
-            return any(_asks_for_other_times(one) for one in walk(inner))
         case EventCount(events=events):
             return _asks_in_where(events)
-        case EventFigure(events=events, function=function, comparison=comparison):
-            # Without a comparison every day counts, whatever its number.
-            is_daily = function in ELAPSED_FUNCTIONS and comparison is None
+        case EventFigure(events=events, comparison=comparison):
             is_of_times = comparison is not None and comparison.op in _TIME_OPS
-            return is_daily or is_of_times or _asks_in_where(events)
+            return is_of_times or _asks_in_where(events)
         case Sequence(steps=steps):
             return any(_asks_in_where(step.events) for step in steps)
         case _:

@@ -55,6 +55,8 @@ _MOST_SECONDS_FOR_TIME = 1.0
 # Of a unit that must be evaluated for everybody because time passes: how long it rests for each
 # second that it takes.
 _REST = 20
+# What is found by reading columns rests as long for each second, but no longer than this.
+_LONGEST_REST = timedelta(days=1)
 # Where nothing moves with time; what is dated in the future still comes true.
 _STANDSTILL = timedelta(seconds=15)
 
@@ -148,6 +150,10 @@ class Refresher:
         self._evaluated_at: dict[UnitName, datetime] = {}
         self._seconds: dict[UnitName, float] = {}
         self._next_due: datetime | None = None
+        self._scanned_at: datetime | None = None
+        self._scanning: datetime | None = None
+        self._scan_seconds = 0.0
+        self._is_rest_over = False
         self._failed: dict[UnitName, _Failure] = {}
         self._moved = threading.Condition()
         self._reached = mirror.NOTHING_APPLIED
@@ -204,6 +210,7 @@ class Refresher:
         """
         end = time.monotonic() + seconds
         while True:
+            self._is_rest_over = True
             self.refresh(now())
             checked = self._check_once()
             if checked is not None:
@@ -237,8 +244,12 @@ class Refresher:
     def _attempt(self, now: datetime) -> Refreshed:
         """Refresh; leave out, and come back to, units that fail, so that they stop nobody else."""
         while True:
+            self._scanning = None
             try:
-                return self._refresh_once(now)
+                result = self._refresh_once(now)
+                # Only what is committed counts as looked at.
+                self._scanned_at = self._scanning or self._scanned_at
+                return result
             except UnitFailed as failure:
                 definition = failure.definition
                 _log.error(
@@ -292,11 +303,12 @@ class Refresher:
         count = evaluator.touch(touched, since)
         skipped = self._skip(definitions, now)
         self._flips.note(definitions, evaluator.read_rule)
-        crossed = find_crossed(duck, self._flips.crossings, since, now)
+        crossed = self._find_crossed(duck, since, now)
         due = self._flips.list_turned(since, now)
         due += self._choose_affordable(
             find_due_for_time(self._flips.incomplete, self._evaluated_at, now, self._find_interval)
         )
+        self._is_rest_over = False
         built_in_due = self._built_ins.look(
             evaluator,
             tx,
@@ -322,6 +334,28 @@ class Refresher:
         outcome: Outcome = "refreshed" if plan else "nothing_to_do"
         return Refreshed(outcome, applied, changes, len(plan))
 
+    def _find_crossed(self, duck: Duck, since: datetime, now: datetime) -> set[str]:
+        """Fill ``crossed``; what is found by reading columns rests between two looks."""
+        scans = self._flips.scans
+        # An evaluator before this one may have rested up to its last evaluation.
+        scanned_at = self._scanned_at or max(since - _LONGEST_REST, EARLIEST)
+        if now - scanned_at < self._find_scan_interval():
+            scans = set()
+        started = time.monotonic()
+        crossed = find_crossed(
+            duck, self._flips.crossings, since, now, scans=scans, scanned_at=scanned_at
+        )
+        if scans:
+            self._scan_seconds = time.monotonic() - started
+            self._scanning = now
+        return crossed
+
+    def _find_scan_interval(self) -> timedelta:
+        if self._is_rest_over:
+            return timedelta()
+        resting = _REST * timedelta(seconds=self._scan_seconds)
+        return min(max(self._time_interval, resting), _LONGEST_REST)
+
     def _evaluate_unit(self, evaluator: Evaluator, tx: Driver, evaluation: Evaluation) -> None:
         definition = evaluation.definition
         started = time.monotonic()
@@ -346,6 +380,8 @@ class Refresher:
 
         the passing of time. The others come next, being the longest due then.
         """
+        if self._is_rest_over:
+            return due
         chosen: list[UnitName] = []
         seconds = 0.0
         for name in due:
@@ -357,6 +393,8 @@ class Refresher:
 
     def _find_interval(self, name: UnitName) -> timedelta:
         """Return how often a unit is evaluated for everybody: never so often that it fills time."""
+        if self._is_rest_over:
+            return timedelta()
         return max(self._time_interval, _REST * timedelta(seconds=self._seconds.get(name, 0.0)))
 
     def _schedule(self, plan: list[Evaluation], now: datetime) -> None:
