@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from cdp.activation.deliveries_store import forget_people_everywhere
 from cdp.archive.erase_archived import Gone, Note
 from cdp.erase_people import erase
 from cdp.identity.rules_store import hold_rules
@@ -213,13 +214,18 @@ class Desk:
             return False
         with self.database.transaction() as connection:
             kept = read_traces(driver(connection), ids)
+            waiting = forget_people_everywhere(driver(connection), kept.profile_ids)
         is_again = all(job.step == AGAIN for job in found)
         files, running = remove_ended(self.database, self.remove_import)
         if is_again and running:
             return False
         traces = kept.traces()
         parts: set[str] = set()
-        counts = {"import_files": files, "exports": self._remove_archives(kept.names)}
+        counts = {
+            "import_files": files,
+            "exports": self._remove_archives(kept.names),
+            "deliveries": waiting,
+        }
         if traces.are_any:
             counts |= remove_copies(self.database, traces, kept.profile_ids)
             if self.log_name == "postgres":

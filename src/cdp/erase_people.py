@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from cdp.activation.deliveries_store import forget_people
 from cdp.identity.recompute import replay
 from cdp.identity.rules_store import ensure_salt, hold_rules, read_rules
 from cdp.model import Identifier
@@ -70,6 +71,7 @@ def erase(
         (_ERASED_UNTIL, seq),
     )
     profile_ids = [one for who in people for one in (who.profile_id, *who.profile_ids)]
+    erased.counts["deliveries"] = forget_people(conn, profile_ids)
     nodes = [node_id for who in people for node_id in who.nodes]
     slices = [one for who in people for one in who.slices]
     return Outcome(erased, names, profile_ids, seq, nodes, slices)

@@ -248,3 +248,18 @@ def forget_people(connection: Driver, profile_ids: Sequence[str]) -> int:
             ),
         )
     return taken
+
+
+def forget_people_everywhere(connection: Driver, profile_ids: Sequence[str]) -> int:
+    """Forget people when none of them can be read any more; return how many rows were taken out.
+
+    What a look had read before and wrote after ``forget_people`` goes too. That a receiver holds
+    somebody stays known, so that it is told that they are gone; what it holds does not.
+    """
+    # Whoever plans holds the destination.
+    connection.execute("SELECT FROM destinations ORDER BY destination_id FOR UPDATE")
+    connection.execute(
+        "UPDATE destination_rows SET digest = %s WHERE profile_id = ANY (%s) AND digest <> %s",
+        (b"", list(profile_ids), b""),
+    )
+    return forget_people(connection, profile_ids)

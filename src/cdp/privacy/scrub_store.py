@@ -31,7 +31,8 @@ TABLES: tuple[str, ...] = (
     "consent_statements", "service_events", "orders",
     "order_reports", "account_members", "manual_tag_values", "memberships", "tag_values",
     "tag_changes", "rejected", "dead_letters", "imports", "import_rejected", "audit",
-    "privacy_jobs", "privacy_requests", "privacy_traces", "events", "log_records",
+    "deliveries", "destination_rows", "privacy_jobs", "privacy_requests", "privacy_traces",
+    "events", "log_records",
 )  # fmt: skip
 _SMALL_BYTES = 64 * 1024 * 1024
 _LOCK_SECONDS = 5
