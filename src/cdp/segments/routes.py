@@ -22,6 +22,7 @@ from cdp.segments.definitions import (
     find_references,
     is_key,
 )
+from cdp.segments.json_schema import rule_schema
 from cdp.segments.refresh import read_definitions
 from cdp.segments.rules import InSegment, Rule, Tag, walk
 from cdp.segments.segments_store import Segment
@@ -83,6 +84,11 @@ def create_router(services: Segments) -> APIRouter:
 
 
 def _add_trials(router: APIRouter, services: Segments) -> None:
+    @router.get("/v1/rules/schema")
+    def get_rule_schema(caller: SegmentReader) -> dict[str, Any]:
+        """Show the rule language as JSON Schema (draft 2020-12), for editors and form builders."""
+        return rule_schema()
+
     @router.post("/v1/segments/preview")
     def preview_segment(caller: SegmentReader, body: Preview) -> dict[str, Any]:
         """Say how many people a rule means, and show some of them, without keeping anything."""
