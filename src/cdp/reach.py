@@ -83,8 +83,9 @@ def decide_consent(
 ) -> Statement | None:
     """Return the statement that counts at ``at`` for ``name``, a purpose or ``purpose.channel``.
 
-    ``joined_at`` is the event time of the newest link that joined two of the person's nodes, and
-    ``None`` without one. Statements later than ``at`` do not count yet. ``None``: nothing stated.
+    ``joined_at`` is the event time of the newest link that made one of two people who had both
+    been seen before, and ``None`` without one. Statements later than ``at`` do not count yet.
+    ``None``: nothing stated.
     """
     names = list_names(name)
     heard = [one for one in statements if one.purpose in names and one.at <= at]

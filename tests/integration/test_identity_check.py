@@ -57,7 +57,7 @@ def test_sound_data_keeps_every_promise_and_says_how_much_was_compared(
             {"identifiers belong to whom a rebuild says"},
         ),
         (
-            "UPDATE profiles SET joined_at = now() WHERE joined_at IS NOT NULL",
+            "UPDATE profiles SET joined_at = now()",
             {"profiles joined when a rebuild says"},
         ),
         (

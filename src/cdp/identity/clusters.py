@@ -29,6 +29,7 @@ class Cluster:
     """Has a contact."""
     shared: bool = False
     joined_at: datetime | None = None
+    """When two people with a past of their own became this one, the last time."""
     come: list[int] = field(default_factory=list)
     """Nodes that came by themselves, not by two clusters becoming one; one may be gone again."""
     gone: list[int] = field(default_factory=list)
@@ -91,7 +92,8 @@ class Clusters:
         return self.rule_by_node[node_id].strength == "contact"
 
     def unite(self, ours: Cluster, theirs: Cluster, at: datetime) -> None:
-        """Make two clusters one."""
+        """Make two clusters one. People meet only where both were seen before."""
+        met_at = find_meeting((ours.first_seen, theirs.first_seen), at)
         if len(theirs.elements) > len(ours.elements):
             ours, theirs = theirs, ours
         for element in theirs.elements:
@@ -102,7 +104,7 @@ class Clusters:
         ours.first_seen = min(ours.first_seen, theirs.first_seen)
         ours.known |= theirs.known
         ours.reachable |= theirs.reachable
-        ours.joined_at = find_latest(ours.joined_at, theirs.joined_at, at)
+        ours.joined_at = find_latest(ours.joined_at, theirs.joined_at, met_at)
 
     def move_to(self, node_id: int, top: int, at: datetime) -> None:
         """Let a node belong to the cluster of another from ``at`` on, in its present one's stead.
@@ -164,6 +166,14 @@ class Clusters:
             yield Assignment(node_id, since, at, profile)
             since, profile = at, following
         yield Assignment(node_id, since, None, profile)
+
+
+def find_meeting(first_seen: Iterable[datetime], at: datetime) -> datetime | None:
+    """Return ``at`` if two of those seen together then had been seen before; else ``None``.
+
+    Whoever is new brings nothing that could speak against what the others said.
+    """
+    return at if sum(first < at for first in first_seen) > 1 else None
 
 
 def find_latest(*times: datetime | None) -> datetime | None:

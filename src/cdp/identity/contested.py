@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import NamedTuple
 
-from cdp.identity.clusters import Cluster, Clusters, find_latest
+from cdp.identity.clusters import Cluster, Clusters
 from cdp.identity.facts import DayRange, LinkFact
 
 
@@ -49,7 +49,7 @@ class Contested:
         former = [p for p in self._done[contact] if self._is_held_by(holder, contact, p)]
         ours = self._clusters.find(top)
         ours.reachable = True
-        ours.joined_at = find_latest(ours.joined_at, at)
+        # What was said before by the contact stays with whom it leaves: no people meet.
         self._clusters.move_to(contact, top, at)
         return True, [wait for other in former for wait in self._wait(other, day + 1)]
 

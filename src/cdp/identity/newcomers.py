@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
+from cdp.identity.clusters import find_meeting
 from cdp.identity.identifiers import is_blocked
 from cdp.identity.nodes_store import FreshNode
 from cdp.identity.plain import is_plain_set
@@ -29,6 +30,13 @@ class Newcomer(NamedTuple):
     owner: FreshNode
     """The node that names the profile."""
     link: LinkSighting | None
+
+    @property
+    def joined_at(self) -> datetime | None:
+        """When several of the identifiers, each seen before by itself, were seen together."""
+        if self.link is None:
+            return None
+        return find_meeting([node.sighting.first for node in self.nodes], self.link.first_at)
 
 
 @dataclass(slots=True)

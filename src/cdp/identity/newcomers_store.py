@@ -65,10 +65,7 @@ def _write_profiles(conn: Driver, people: Iterable[Newcomer], batch_id: int, now
         "profiles",
         "profile_no, profile_id, joined_at, changed_at",
         (
-            _pack_profile(4, 8, one.owner.node_id)
-            + profile_id
-            + pack_time(None if one.link is None else one.link.first_at)
-            + at
+            _pack_profile(4, 8, one.owner.node_id) + profile_id + pack_time(one.joined_at) + at
             for one, profile_id in ids
         ),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from cdp.identity.clusters import Rank
+from cdp.identity.clusters import Rank, find_meeting
 from cdp.identity.facts import Assignment, Join, LinkFact, Node, ProfileKey, Resolution
 from cdp.identity.identifiers import is_blocked
 from cdp.identity.resolve import resolve
@@ -45,7 +45,8 @@ def resolve_plain(
     oldest = min(ranked, key=lambda one: (one[1].first_seen, one[0]))[1]
     key = ProfileKey(oldest.node_id)
     top = ranked[0][1].node_id
-    at = None if link is None else link.first_at
+    first_seen = [node.first_seen for node in nodes]
+    at = None if link is None else find_meeting(first_seen, link.first_at)
     return Resolution(
         {node.node_id: (Assignment(node.node_id, None, None, key),) for node in nodes},
         {key: at},

@@ -104,9 +104,6 @@ class Folded:
         for fold in self.folds:
             parts = assignments[fold.kept]
             assignments[fold.gone] = tuple(part._replace(node_id=fold.gone) for part in parts)
-            last = parts[-1].profile
-            known = joined_at[last]
-            joined_at[last] = fold.at if known is None else max(known, fold.at)
         gone_by_kept: dict[int, list[int]] = {}
         for fold in self.folds:
             gone_by_kept.setdefault(fold.kept, []).append(fold.gone)

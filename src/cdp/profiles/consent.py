@@ -18,8 +18,8 @@ def join_consents(
     """Return the statement that counts for each purpose and channel spoken of, by name in order.
 
     A channel's name is ``marketing.email``; the statement that counts for it may be the purpose's.
-    ``joined_at`` is the event time of the newest link that joined two of the person's nodes, and
-    ``None`` without one. Statements later than ``now`` do not count yet.
+    ``joined_at`` is the event time of the newest link that made one of two people who had both
+    been seen before, and ``None`` without one. Statements later than ``now`` do not count yet.
     """
     heard = [one for one in statements if one.at <= now]
     joined = {}

@@ -581,7 +581,8 @@ profiles = Table(
     Column("profile_no", BigInteger, primary_key=True, autoincrement=False),
     Column("profile_id", Text, nullable=False, unique=True),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
-    # Event time of the newest link that joined two of its nodes; null for one node alone.
+    # Event time of the newest link that made one of two people who had both been seen before;
+    # null when everything it is made of was new when it came.
     _time("joined_at", nullable=True),
     _now("changed_at"),
     postgresql_with={"fillfactor": "70"},
