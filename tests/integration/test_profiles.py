@@ -162,6 +162,13 @@ async def test_a_profile_is_shown_with_all_that_is_known(
         "version": 2,
         "first_touch": None,
         "last_touch": None,
+        "service": {
+            "open_tickets": 0,
+            "tickets": 0,
+            "open_complaints": 0,
+            "last_nps": None,
+            "last_nps_at": None,
+        },
     }
 
 
