@@ -75,6 +75,7 @@ STATEMENTS = st.lists(
         message_id=st.uuids().map(str),
         source_number=st.just(1),
         node_id=st.integers(1, 3),
+        evidence=st.none(),
     ),
     max_size=8,
 )
