@@ -10,6 +10,7 @@ import msgspec
 
 from cdp.accounts.account import PARENT, AccountSaid, MemberSaid, Stamp, keep_newest
 from cdp.storage.database import Driver
+from cdp.storage.registers_store import Cuts, find_cuts
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,7 +50,7 @@ class _Register(NamedTuple):
 
     table: str
     keys: tuple[tuple[str, str], ...]
-    """Columns and their types."""
+    """Columns and their types. ``since`` is the beginning of a node's span, null for the first."""
 
     @property
     def key_names(self) -> str:
@@ -59,30 +60,37 @@ class _Register(NamedTuple):
     def key_lists(self) -> str:
         return ", ".join(f"%b::{kind}[]" for _, kind in self.keys)
 
+    def _read_keys(self, form: str) -> str:
+        return ", ".join(form.format(name) if name == "since" else name for name, _ in self.keys)
+
     def lock(self) -> str:
         """SQL that reads, and holds, the registers that exist."""
-        return f"""SELECT {self.key_names}, r.value::text
+        return f"""SELECT {self._read_keys("nullif({}, '-infinity')")}, r.value::text
                      FROM {self.table} r
-                     JOIN unnest({self.key_lists}) AS t ({self.key_names}) USING ({self.key_names})
+                     JOIN (SELECT {self._read_keys("coalesce({0}, '-infinity') AS {0}")}
+                             FROM unnest({self.key_lists}) AS u ({self.key_names})) t
+                    USING ({self.key_names})
                     ORDER BY {self.key_names} FOR UPDATE OF r"""
 
     def write(self) -> str:
         """SQL that lets each register take a newer value."""
         stamp = '{0}.at, {0}.message_id COLLATE "C", {0}.source_number'
-        return f"""INSERT INTO {self.table} AS r ({self.key_names}, value, at, message_id,
-                                                  source_number)
-                   SELECT * FROM unnest({self.key_lists}, %b::text[]::json[],
-                                        %b::timestamptz[], %b::text[], %b::int[])
+        values = "value, at, message_id, source_number"
+        return f"""INSERT INTO {self.table} AS r ({self.key_names}, {values})
+                   SELECT {self._read_keys("coalesce({}, '-infinity')")}, {values}
+                     FROM unnest({self.key_lists}, %b::text[]::json[], %b::timestamptz[],
+                                 %b::text[], %b::int[]) AS t ({self.key_names}, {values})
                        ON CONFLICT ({self.key_names}) DO UPDATE
                       SET value = excluded.value, at = excluded.at,
                           message_id = excluded.message_id, source_number = excluded.source_number
                     WHERE ({stamp.format("excluded")}) > ({stamp.format("r")})
-                RETURNING {self.key_names}"""
+                RETURNING {self._read_keys("nullif(r.{}, '-infinity')")}"""
 
 
 _FACTS = _Register("account_facts", (("account_no", "bigint"), ("kind", "text"), ("name", "text")))
 _MEMBERS = _Register(
-    "account_members", (("account_no", "bigint"), ("node_id", "bigint"), ("fact", "text"))
+    "account_members",
+    (("account_no", "bigint"), ("node_id", "bigint"), ("fact", "text"), ("since", "timestamptz")),
 )
 
 
@@ -97,7 +105,9 @@ def write_accounts(connection: Driver, placed: Sequence[PlacedAccount]) -> Accou
     numbers = _number_accounts(connection, _list_ids(placed), changes)
     facts = keep_newest(_list_facts(placed, numbers))
     changes.accounts |= {key[0] for key in _write(connection, _FACTS, facts)}
-    members = keep_newest(_list_members(placed, numbers))
+    named = {node_id for one in placed for node_id, _ in one.members}
+    cuts = find_cuts(connection, named) if named else Cuts({})
+    members = keep_newest(_list_members(placed, numbers, cuts))
     changes.nodes |= {key[1] for key in _write(connection, _MEMBERS, members)}
     return changes
 
@@ -133,13 +143,14 @@ def _list_facts(
 
 
 def _list_members(
-    placed: Iterable[PlacedAccount], numbers: dict[str, int]
+    placed: Iterable[PlacedAccount], numbers: dict[str, int], cuts: Cuts
 ) -> Iterator[tuple[tuple[Any, ...], Any, Stamp]]:
     for one in placed:
         number = numbers[one.said.account_id]
         for node_id, said in one.members:
+            since = cuts.find_slot(node_id, one.said.at)
             for fact, value in said.facts().items():
-                yield (number, node_id, fact), value, one.stamp
+                yield (number, node_id, fact, since), value, one.stamp
 
 
 def _write(
@@ -148,8 +159,8 @@ def _write(
     """Write the registers; return the keys of those that hold another value than before."""
     if not newest:
         return []
-    # Sorted, so that two workers lock shared rows in one order.
-    rows = sorted(newest.items())
+    # Sorted, so that two workers lock shared rows in one order; the spans of a node need none.
+    rows = sorted(newest.items(), key=lambda row: row[0][:3])
     keys = [list(column) for column in zip(*(key for key, _ in rows), strict=True)]
     texts = {key: _encode(value).decode() for key, (value, _) in rows}
     before = {

@@ -64,9 +64,10 @@ def settle_registers(conn: Driver, slots: Collection[Slot]) -> set[int]:
     """
     if not slots:
         return set()
-    said = _read_said(conn, [slot for slot in slots if not slot.is_whole])
+    parted = [slot for slot in slots if not slot.is_whole]
+    said = [*_read_said(conn, parted), *_read_groups(conn, parted)]
     changed: set[int] = set()
-    for kind in (_TRAITS, _CONSENTS):
+    for kind in (_TRAITS, _CONSENTS, _MEMBERS):
         changed |= _settle(conn, kind, slots, said)
     return changed
 
@@ -92,6 +93,8 @@ class _Said(NamedTuple):
     source_number: int
     properties: Mapping[str, Any]
     context: Mapping[str, Any]
+    account_no: int | None = None
+    """The account that a group call names; its traits are nobody's but the account's."""
 
 
 _Name = tuple[Any, ...]
@@ -110,11 +113,19 @@ def _read_consents(event: _Said) -> dict[_Name, Any]:
     return {(purpose,): granted for purpose, granted in consents_said(event.context).items()}
 
 
+def _read_members(event: _Said) -> dict[_Name, Any]:
+    # As what, a group call does not say.
+    return {} if event.account_no is None else {("member", event.account_no): "true"}
+
+
 _TRAITS = _Kind(
     "traits", ("name", "part", "source_number"), "value", "text[]::json[]", _read_traits
 )
 _CONSENTS = _Kind("consents", ("purpose",), "granted", "bool[]", _read_consents)
-_TYPES = {"source_number": "int"}
+_MEMBERS = _Kind(
+    "account_members", ("fact", "account_no"), "value", "text[]::json[]", _read_members
+)
+_TYPES = {"source_number": "int", "account_no": "bigint"}
 """Of the columns that name a register; of the others it is text."""
 
 
@@ -123,6 +134,7 @@ def _bounds(slots: Iterable[Slot]) -> tuple[list[Any], list[Any], list[Any]]:
     return [s.node_id for s in rows], [s.since for s in rows], [s.until for s in rows]
 
 
+_BLANK = r"E' \t\n\r\f\v'"
 _SLOTS = (
     """unnest(%b::bigint[], %b::timestamptz[], %b::timestamptz[]) AS s (node_id, since, until)"""
 )
@@ -149,12 +161,28 @@ def _read_said(conn: Driver, slots: Collection[Slot]) -> list[_Said]:
     ]
 
 
+def _read_groups(conn: Driver, slots: Collection[Slot]) -> list[_Said]:
+    if not slots:
+        return []
+    rows = conn.execute(
+        f"""SELECT e.node_id, e.type, e.at, e.message_id, e.source_number, a.account_no
+              FROM {_SLOTS} JOIN events e ON {_INSIDE.format(t="e")}
+              JOIN accounts a ON a.account_id = btrim(e.group_id, {_BLANK})
+             WHERE e.type = 'group'""",
+        _bounds(slots),
+    )
+    return [
+        _Said(node_id, kind, at, message_id, number, {}, {}, account_no)
+        for node_id, kind, at, message_id, number, account_no in rows
+    ]
+
+
 def _settle(conn: Driver, kind: _Kind, slots: Collection[Slot], said: Iterable[_Said]) -> set[int]:
     names = "".join(f", t.{column}" for column in kind.name)
     stored = {
         (node_id, tuple(name), since): ((at, message_id, number), value)
         for node_id, value, at, message_id, number, since, *name in conn.execute(
-            f"""SELECT t.node_id, t.{kind.value}{"::text" * (kind is _TRAITS)},
+            f"""SELECT t.node_id, t.{kind.value}{"::text" * (kind is not _CONSENTS)},
                        t.at, t.message_id, t.source_number, nullif(t.since, '-infinity'){names}
                   FROM {_SLOTS} JOIN {kind.table} t ON {_INSIDE.format(t="t")}""",
             _bounds(slots),
@@ -182,7 +210,8 @@ _Key = tuple[int, _Name, datetime | None]
 
 def _take(wanted: dict[_Key, tuple[_Stamp, Any]], key: _Key, stamp: _Stamp, value: Any) -> None:
     known = wanted.get(key)
-    part = key[1][1] if len(key[1]) > 1 else ""
+    # Only traits are said in parts.
+    part = key[1][1] if len(key[1]) > 2 else ""
     if known is None or outlives(part, stamp, known[0]):
         wanted[key] = (stamp, value)
 
@@ -222,11 +251,12 @@ def _insert(conn: Driver, kind: _Kind, rows: Collection[tuple[_Key, _Stamp, Any]
     # The source stands in the stamp already.
     names = [column for column in kind.name if column != "source_number"]
     columns = ["node_id", "since", kind.value, "at", "message_id", "source_number", *names]
+    arrays = "".join(f", %b::{_TYPES.get(column, 'text')}[]" for column in names)
     conn.execute(
         f"""INSERT INTO {kind.table} ({", ".join(columns)})
             SELECT {", ".join(columns).replace("since", "coalesce(since, '-infinity')")}
               FROM unnest(%b::bigint[], %b::timestamptz[], %b::{kind.form}, %b::timestamptz[],
-                          %b::text[], %b::int[]{", %b::text[]" * len(names)})
+                          %b::text[], %b::int[]{arrays})
                    AS s ({", ".join(columns)})""",
         _columns(
             [

@@ -794,7 +794,9 @@ account_members = Table(
     _time("at"),
     Column("message_id", Text, nullable=False),
     Column("source_number", Integer, nullable=False),
-    PrimaryKeyConstraint("account_no", "node_id", "fact"),
+    # The beginning of the span of the node in which it was said.
+    Column("since", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")),
+    PrimaryKeyConstraint("account_no", "node_id", "fact", "since"),
     Index(None, "node_id"),
     postgresql_with={"fillfactor": "80"},
 )
