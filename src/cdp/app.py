@@ -121,7 +121,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.orders import rates_routes
     from cdp.orders import routes as order_routes
     from cdp.plan import routes as plan_routes
-    from cdp.profiles import feed_routes, search_routes, visits_routes
+    from cdp.profiles import feed_routes, search_routes, trait_names_routes, visits_routes
     from cdp.profiles import routes as profile_routes
     from cdp.profiles.profile_names import parse_profile_name, restore_slashes
     from cdp.segments import members_routes, tags_routes
@@ -167,6 +167,7 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
         yield _make_privacy_routes(services, services.privacy)
     yield feed_routes.create_router(database)
     yield search_routes.create_router(database, normalise)
+    yield trait_names_routes.create_router(database)
     archive = open_archiver(settings, database)
     archived = ArchivedEvents(archive.folder) if archive else None
     yield _make_consent_routes(services)
@@ -256,6 +257,7 @@ def _make_replayer(services: Services) -> Replayer:
 def _make_segments(services: Services, analytics: Analytics) -> Segments:
     from cdp.profiles.routes import People
     from cdp.segments.service import FoundPerson, Segments
+    from cdp.tag_queries import TagQueriesOnDuckDb
 
     people = People(services.database, services.rules.normalise)
 
@@ -270,6 +272,7 @@ def _make_segments(services: Services, analytics: Analytics) -> Segments:
         find_person,
         services.settings.timezone,
         services.rules.normalise,
+        TagQueriesOnDuckDb(analytics.engine, services.settings.query_timeout_seconds),
     )
 
 

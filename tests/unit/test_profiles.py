@@ -10,7 +10,8 @@ from cdp.errors import NotFound
 from cdp.model import Identifier
 from cdp.profiles.consent import Statement, join_consents
 from cdp.profiles.profile_names import keep_encoded_slashes, parse_profile_name
-from cdp.profiles.search_routes import read_filters, split_path
+from cdp.profiles.search_routes import read_search, split_path
+from cdp.profiles.search_store import TraitFilter
 from cdp.profiles.traits import Register, join_traits
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -133,4 +134,7 @@ def test_a_path_splits_at_the_dots_that_are_not_escaped(path: str, steps: list[s
 
 def test_filters_are_the_parameters_that_begin_with_trait() -> None:
     parameters = [("trait.city", "上海"), ("trait.address.zip", "200000"), ("q", "ann")]
-    assert read_filters(parameters) == {"city": ((), "上海"), "address": (("zip",), "200000")}
+    assert read_search(parameters, lambda _, value: value).traits == (
+        TraitFilter("city", (), "上海"),
+        TraitFilter("address", ("zip",), "200000"),
+    )

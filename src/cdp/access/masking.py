@@ -1,14 +1,17 @@
 """Masks over personal values, for callers without ``pii:read``. Pure.
 
 Personal are e-mail, phone, name, address and birthday: by the key they stand under, and e-mail
-addresses wherever they stand.
+addresses wherever they stand. Of single names somebody may have chosen otherwise
+(``cdp.access.personal_names``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from cdp.access.personal_names import list_choices
 
 MASK = "***"
 # The hash of a number is no secret: there are not too many numbers to try them all.
@@ -26,11 +29,26 @@ _EMAIL = re.compile(r"[^\s@/?&=<>\"',;:]+(?:@|%40)[^\s@/?&=<>\"',;:]+\.[^\s@/?&=
 _PHONE = re.compile(r"\+\d{8,15}")
 
 
-def is_personal(key: str) -> bool:
+def is_personal(key: str, chosen: Mapping[str, bool] | None = None) -> bool:
     """Whether values under ``key`` (a trait, a property) are personal: ``first_name``, ``Email``,
 
-    ``shipping_address``. A dotted path is personal when any of its steps is.
+    ``shipping_address``. A dotted path is personal when any of its steps is. What was chosen for
+    just this name, or this step, counts before; ``chosen`` is that (``None``: what is known here).
     """
+    chosen = list_choices() if chosen is None else chosen
+    if not chosen:
+        return is_personal_by_name(key)
+    known = chosen.get(key)
+    if known is not None:
+        return known
+    return any(
+        _is_personal_step(step) if (known := chosen.get(step)) is None else known
+        for step in key.split(".")
+    )
+
+
+def is_personal_by_name(key: str) -> bool:
+    """Whether values under ``key`` are personal when nobody chose otherwise."""
     return any(_is_personal_step(step) for step in key.split("."))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from cdp.access.personal_names import refresh_choices
 from cdp.access.scopes import Caller
 from cdp.access.tokens_store import PREFIX, find_token, hash_token, mark_used
 from cdp.runtime.clock import now as clock_now
@@ -49,6 +50,8 @@ class TokenDirectory:
         asked_at = self._monotonic()
         with self._database.transaction() as connection:
             found = find_token(driver(connection), token)
+            # Whoever is let in sees what they may see by now.
+            refresh_choices(driver(connection))
             used_at = clock_now()
             if found is not None and _is_stale(found.last_used_at, used_at):
                 mark_used(driver(connection), found.token_id, used_at)

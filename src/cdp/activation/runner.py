@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
+from cdp.access.personal_names import refresh_choices
 from cdp.activation import deliveries_store, destinations_store
 from cdp.activation.delivery import Delivery
 from cdp.activation.destination import Destination
@@ -69,6 +70,8 @@ class DestinationRunner(SoleWorker):
         """Look at every destination once; return whether there is more to do at once."""
         with self._database.transaction() as connection:
             found = destinations_store.list_destinations(driver(connection))
+            # Where no API runs in this process, nobody else reads them.
+            refresh_choices(driver(connection))
         active = [one for one in found if one.status == "active"]
         is_more = False
         for destination in active:

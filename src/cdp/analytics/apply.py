@@ -141,7 +141,7 @@ def apply_changes(
     are written here.
     """
     kinds = seen.kinds
-    _replace_small(duck, changes)
+    _replace_small(duck, changes, seen)
     for table, (key, reads) in _KEYED.items():
         if table in changes.changed:
             _replace_keyed(duck, table, key, reads, changes)
@@ -157,7 +157,7 @@ def apply_archived(
     duck: Duck, rows: Any, changes: Changes, seen: PropertiesSeen
 ) -> dict[str, dict[str, int]]:
     """Add events out of the archive; return the properties that events have had then."""
-    _replace_small(duck, changes)
+    _replace_small(duck, changes, seen)
     return _add_rows(duck, rows, seen)
 
 
@@ -176,13 +176,17 @@ def _mark_applied(
     )
 
 
-def _replace_small(duck: Duck, changes: Changes) -> None:
+def _replace_small(duck: Duck, changes: Changes, seen: PropertiesSeen) -> None:
+    chosen = catalogue.read_choices(duck)
     for table, rows in changes.small.items():
         with_rows(
             duck, rows, f"DELETE FROM core.{table}", f"INSERT INTO core.{table} FROM incoming"
         )
     if "sources" in changes.small:
         duck.execute(_RANK)
+    if "trait_settings" in changes.small and catalogue.read_choices(duck) != chosen:
+        catalogue.create_views(duck)
+        catalogue.create_event_views(duck, seen.kinds, set(seen.kinds))
 
 
 def _replace_keyed(

@@ -142,44 +142,56 @@ _PLAIN = {
     "membership_changes": _MEMBERSHIP_CHANGES,
     "segments": _SEGMENTS,
 }
-_MASKED = _PLAIN | {
-    "identifiers": _IDENTIFIERS.format(value=masks.mask_identifier("n.type", "n.value")),
-    "traits": _TRAITS.format(value=masks.mask_value("t.name", "t.value")),
-    "events": _EVENTS.format(
-        properties=masks.mask_document("e.properties", "e.type IN ('page', 'screen')")
-    ),
-    "orders": _ORDERS.format(**{n: masks.mask_emails(text) for n, text in _ORDER_TEXTS.items()}),
-    "order_lines": _ORDER_LINES.format(
-        **{name: masks.mask_emails(text) for name, text in _LINE_TEXTS.items()}
-    ),
-    "accounts": _ACCOUNTS.format(
-        text=masks.mask_emails(_ACCOUNT_TYPE), trait=masks.mask_value("f.name", "f.value")
-    ),
-    "account_members": _ACCOUNT_MEMBERS.format(role=masks.mask_emails("b.role")),
-    "tickets": tickets_view(is_masked=True),
-    "tags": _TAGS.format(value=masks.mask_value("t.key", "t.value")),
-}
 FIXED_TABLES = tuple(_PLAIN)
+
+
+def _mask(chosen: masks.Choices) -> dict[str, str]:
+    return _PLAIN | {
+        "identifiers": _IDENTIFIERS.format(value=masks.mask_identifier("n.type", "n.value")),
+        "traits": _TRAITS.format(value=masks.mask_value("t.name", "t.value", chosen)),
+        "events": _EVENTS.format(
+            properties=masks.mask_document("e.properties", "e.type IN ('page', 'screen')", chosen)
+        ),
+        "orders": _ORDERS.format(
+            **{n: masks.mask_emails(text) for n, text in _ORDER_TEXTS.items()}
+        ),
+        "order_lines": _ORDER_LINES.format(
+            **{name: masks.mask_emails(text) for name, text in _LINE_TEXTS.items()}
+        ),
+        "accounts": _ACCOUNTS.format(
+            text=masks.mask_emails(_ACCOUNT_TYPE),
+            trait=masks.mask_value("f.name", "f.value", chosen),
+        ),
+        "account_members": _ACCOUNT_MEMBERS.format(role=masks.mask_emails("b.role")),
+        "tickets": tickets_view(is_masked=True),
+        "tags": _TAGS.format(value=masks.mask_value("t.key", "t.value", chosen)),
+    }
+
+
+def read_choices(duck: Duck) -> dict[str, bool]:
+    """Return of which names somebody chose whether they are personal."""
+    return dict(duck.execute("SELECT name, personal FROM core.trait_settings").fetchall())
 
 
 def create_views(duck: Duck) -> None:
     """Make the tables that are there whatever the events are."""
-    for schema, views in (("main", _PLAIN), ("masked", _MASKED)):
+    for schema, views in (("main", _PLAIN), ("masked", _mask(read_choices(duck)))):
         for name, query in views.items():
             duck.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {query}")
 
 
 def create_event_views(duck: Duck, seen: Seen, changed: set[str]) -> None:
     """Make the views of the events in ``changed`` anew; ``seen`` is everything seen so far."""
-    planned = plan_views(seen, FIXED_TABLES)
+    planned, chosen = plan_views(seen, FIXED_TABLES), read_choices(duck)
     for schema in SCHEMAS:
         stale = _event_views(duck, schema) - {view.name for view in planned}
         for name in stale:
             duck.execute(f"DROP VIEW {schema}.{quote_name(name)}")
         for view in planned:
             if view.event in changed:
+                is_masked, properties = schema == "masked", seen[view.event]
                 duck.execute(
-                    write_view(schema, view, seen[view.event], is_masked=schema == "masked")
+                    write_view(schema, view, properties, is_masked=is_masked, chosen=chosen)
                 )
 
 

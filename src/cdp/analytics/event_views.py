@@ -78,13 +78,18 @@ _FIXED = ("message_id", "profile_id", "timestamp")
 
 
 def write_view(
-    schema: str, view: EventView, properties: Mapping[str, int], *, is_masked: bool
+    schema: str,
+    view: EventView,
+    properties: Mapping[str, int],
+    *,
+    is_masked: bool,
+    chosen: masks.Choices,
 ) -> str:
-    """Return the statement that makes ``view`` in ``schema``."""
+    """Return the statement that makes ``view`` in ``schema``; ``chosen`` is what is personal."""
     kept = dict(sorted(properties.items())[:MOST_COLUMNS])
     names = name_columns(kept, _FIXED)
     columns = [
-        f"{_mask_column(view.event, key, kinds) if is_masked else _read_column(key, kinds)}"
+        f"{_mask_column(view.event, key, kinds, chosen) if is_masked else _read_column(key, kinds)}"
         f" AS {quote_name(names[key])}"
         for key, kinds in kept.items()
     ]
@@ -114,13 +119,13 @@ def _read_column(key: str, kinds: int) -> str:
     return f"CAST((e.properties -> {pointer}) AS VARIANT)"
 
 
-def _mask_column(event: str, key: str, kinds: int) -> str:
+def _mask_column(event: str, key: str, kinds: int, chosen: masks.Choices) -> str:
     """Like ``_read_column``; what is personal becomes text."""
     pointer = point_to(key)
     value = f"(e.properties -> {pointer})"
     text = f"(e.properties ->> {pointer})"
     is_place_name = event in ("page", "screen") and key == "name"
-    if is_personal(key) and not is_place_name:
+    if is_personal(key, chosen) and not is_place_name:
         return (
             f"CASE json_type({value}) WHEN 'BOOLEAN' THEN {text} WHEN 'NULL' THEN NULL"
             f" WHEN 'VARCHAR' THEN {masks.mask_text(text)} ELSE {quote_text(MASK)} END"
@@ -128,6 +133,6 @@ def _mask_column(event: str, key: str, kinds: int) -> str:
     if kinds in (0, TEXT):
         return masks.mask_emails(text)
     if kinds & TEXT or kinds & NESTED:
-        hidden = masks.mask_document(value)
+        hidden = masks.mask_document(value, chosen=chosen)
         return hidden if kinds & NESTED else f"CAST({hidden} AS VARIANT)"
     return _read_column(key, kinds)

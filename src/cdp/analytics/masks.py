@@ -2,9 +2,14 @@
 
 The same values as in ``cdp.access.masking``: by the key they stand under, and e-mail addresses
 wherever they stand. Where a nested value cannot be told apart surely, more is hidden, never less.
+``chosen`` is what somebody chose of single names, otherwise than the names say.
 """
 
 from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
 
 from cdp.access.masking import MASK, PERSONAL_IDENTIFIERS
 from cdp.analytics.quote import quote_text
@@ -49,10 +54,34 @@ _ALL_KEYS = _key(_NAMES + _OTHERS)
 _PLACE_KEYS = _key(_NAMES[1:] + _OTHERS)
 
 
-def is_personal(name: str) -> str:
+Choices = Mapping[str, bool]
+_NOTHING: Choices = {}
+
+
+def is_personal(name: str, chosen: Choices = _NOTHING) -> str:
     """SQL that tells whether the trait or property in ``name`` (SQL) is personal."""
-    step = rf"(?:^|.*\.)(?:{_ALL_KEYS})(?:\..*)?"
-    return f"regexp_full_match({name}, {quote_text(step)}, 'is')"
+    if not chosen:
+        step = rf"(?:^|.*\.)(?:{_ALL_KEYS})(?:\..*)?"
+        return f"regexp_full_match({name}, {quote_text(step)}, 'is')"
+    by_name = f"regexp_full_match(step, {quote_text(_ALL_KEYS)}, 'is')"
+    by_step = (
+        f"len(list_filter(string_split({name}, '.'),"
+        f" lambda step: {_decide('step', chosen, by_name)})) > 0"
+    )
+    return _decide(name, chosen, by_step)
+
+
+def _decide(name: str, chosen: Choices, otherwise: str) -> str:
+    cases = [
+        f"WHEN {name} IN ({', '.join(map(quote_text, names))}) THEN {verdict}"
+        for verdict, names in (("true", _pick(chosen, True)), ("false", _pick(chosen, False)))
+        if names
+    ]
+    return f"(CASE {' '.join(cases)} ELSE {otherwise} END)"
+
+
+def _pick(chosen: Choices, personal: bool) -> list[str]:
+    return sorted(name for name, verdict in chosen.items() if verdict is personal)
 
 
 def mask_text(text: str) -> str:
@@ -75,23 +104,49 @@ def mask_identifier(kind: str, value: str) -> str:
     )
 
 
-def mask_document(document: str, is_place: str = "false") -> str:
+_SHIELD = "~shown"
+"""Ends a key that is not to be hidden while others are."""
+
+
+def mask_document(document: str, is_place: str = "false", chosen: Choices = _NOTHING) -> str:
     """SQL for a JSON ``document`` (SQL) without personal values; ``is_place`` (SQL) tells pages.
 
     What is nested too deep to be matched makes the whole document vanish.
     """
+    hidden_names = _pick(chosen, True)
+    shown_names = _spell_exactly(_pick(chosen, False))
+    all_keys = _add_keys(_ALL_KEYS, hidden_names)
+    place_keys = _add_keys(_PLACE_KEYS, [name for name in hidden_names if name != "name"])
     # Minified and with plain keys, so that a key written with escapes is found too.
     plain = f"CAST(json({document}) AS VARCHAR)"
+    if shown_names:
+        plain = _rename(plain, rf'"({shown_names})":', rf'"\1{_SHIELD}":')
     hidden = (
-        f"CASE WHEN {is_place} THEN {_replace(plain, _PLACE_KEYS)}"
-        f" ELSE {_replace(plain, _ALL_KEYS)} END"
+        f"CASE WHEN {is_place} THEN {_replace(plain, place_keys)}"
+        f" ELSE {_replace(plain, all_keys)} END"
     )
     masked = mask_emails(hidden)
-    left_over = quote_text(rf'"(?:{_PLACE_KEYS})":[\[{{]')
+    left_over = quote_text(rf'"(?:{place_keys})":[\[{{]')
+    shown = masked
+    if shown_names:
+        shown = _rename(masked, rf'"({shown_names}){_SHIELD}":', r'"\1":')
     return (
         f"CASE WHEN regexp_matches({masked}, {left_over}, 'is') THEN '{{}}'::JSON"
-        f" ELSE TRY_CAST({masked} AS JSON) END"
+        f" ELSE TRY_CAST({shown} AS JSON) END"
     )
+
+
+def _add_keys(keys: str, names: list[str]) -> str:
+    return rf"{keys}|(?-i:{_spell_exactly(names)})" if names else keys
+
+
+def _spell_exactly(names: Iterable[str]) -> str:
+    """Return a pattern for just these keys, as JSON writes them."""
+    return "|".join(re.escape(json.dumps(name, ensure_ascii=False)[1:-1]) for name in names)
+
+
+def _rename(text: str, pattern: str, replacement: str) -> str:
+    return f"regexp_replace({text}, {quote_text(pattern)}, {quote_text(replacement)}, 'g')"
 
 
 def _replace(text: str, keys: str) -> str:
@@ -100,10 +155,10 @@ def _replace(text: str, keys: str) -> str:
     return f"regexp_replace({text}, {pattern}, '\\1\"{MASK}\"', 'gis')"
 
 
-def mask_value(name: str, value: str) -> str:
+def mask_value(name: str, value: str, chosen: Choices = _NOTHING) -> str:
     """SQL for the JSON ``value`` (SQL) of the trait or property in ``name`` (SQL)."""
     plain = f"({value} ->> '$')"
-    return f"""CASE WHEN {is_personal(name)} THEN
+    return f"""CASE WHEN {is_personal(name, chosen)} THEN
         CASE json_type({value}) WHEN 'BOOLEAN' THEN {value} WHEN 'NULL' THEN {value}
              WHEN 'VARCHAR' THEN to_json({mask_text(plain)}) ELSE '"{MASK}"'::JSON END
-        ELSE {mask_document(value)} END"""
+        ELSE {mask_document(value, chosen=chosen)} END"""

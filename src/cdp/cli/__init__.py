@@ -34,6 +34,7 @@ from cdp.cli import (
     suggestion_commands,
     tag_commands,
     token_commands,
+    trait_commands,
     watch_commands,
 )
 from cdp.cli.client import ApiRefused
@@ -76,6 +77,7 @@ app.add_typer(rejected_commands.app, name="rejected")
 app.add_typer(plan_commands.app, name="plan")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(profile_commands.app, name="profile")
+app.add_typer(trait_commands.app, name="trait")
 app.add_typer(account_commands.app, name="account")
 app.add_typer(audit_commands.app, name="audit")
 app.add_typer(rates_commands.app, name="rates")

@@ -52,9 +52,12 @@ DELETE FROM traits t
 _LIST = """
 SELECT coalesce(k.name, s.name) AS name, coalesce(k.types, 0), s.personal, k.first_seen, k.last_seen
   FROM trait_names k FULL JOIN trait_settings s ON s.name = k.name
- WHERE coalesce(k.name, s.name) COLLATE "C" > %s
- ORDER BY 1 COLLATE "C" LIMIT %s
 """
+_AFTER = """
+ WHERE coalesce(k.name, s.name) COLLATE "C" > %s
+ ORDER BY coalesce(k.name, s.name) COLLATE "C" LIMIT %s
+"""
+_NAMED = " WHERE coalesce(k.name, s.name) = %s"
 
 
 class KnownTrait(NamedTuple):
@@ -130,14 +133,21 @@ def _find_surplus(new: Collection[New], counts: Mapping[tuple[int, str], int]) -
 
 def list_traits(connection: Driver, after: str, limit: int) -> list[KnownTrait]:
     """Return the traits whose names come after ``after``, by name."""
-    rows = connection.execute(_LIST, (after, limit))
-    return [
-        KnownTrait(
-            name,
-            [word for bit, word in enumerate(TYPES) if types & (1 << bit)],
-            personal,
-            first_seen,
-            last_seen,
-        )
-        for name, types, personal, first_seen, last_seen in rows
-    ]
+    return [_read_row(*row) for row in connection.execute(_LIST + _AFTER, (after, limit))]
+
+
+def find_trait(connection: Driver, name: str) -> KnownTrait | None:
+    """Return the trait, or ``None`` when nobody said or chose anything of it."""
+    row = connection.execute(_LIST + _NAMED, (name,)).fetchone()
+    return None if row is None else _read_row(*row)
+
+
+def _read_row(
+    name: str,
+    types: int,
+    personal: bool | None,
+    first_seen: datetime | None,
+    last_seen: datetime | None,
+) -> KnownTrait:
+    words = [word for bit, word in enumerate(TYPES) if types & (1 << bit)]
+    return KnownTrait(name, words, personal, first_seen, last_seen)
