@@ -256,7 +256,12 @@ async def test_the_schema_lists_what_sql_may_read(
         "memberships", "membership_changes", "segments", "Order Completed",
         "order_completed", "page",
     }  # fmt: skip
-    assert {"name": "total", "type": "DOUBLE"} in tables["order_completed"]
+    total = {
+        "name": "total",
+        "type": "DOUBLE",
+        "description": "The property total, as it was sent.",
+    }
+    assert total in tables["order_completed"]
     assert str(database.url) not in answer.text
 
 

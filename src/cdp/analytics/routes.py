@@ -16,6 +16,7 @@ from cdp.access.guard import require
 from cdp.access.scopes import Caller
 from cdp.analytics import catalogue
 from cdp.analytics.answer_formats import FORMATS, to_records
+from cdp.analytics.descriptions import describe_column, describe_table
 from cdp.analytics.engine import Engine
 from cdp.analytics.export_engine import MEDIA_TYPES, ExportFormat, export_table
 from cdp.analytics.query import Answer, Schema, run_query
@@ -95,14 +96,22 @@ def create_router(engine: Engine, settings: Settings) -> APIRouter:
 
     @router.get("/v1/schema")
     def schema(caller: Annotated[Caller, Depends(require())]) -> dict[str, Any]:
-        """List the tables for SQL with their columns."""
+        """List the tables for SQL with their columns, each described."""
         with engine.cursor() as duck:
             tables = catalogue.list_tables(duck, _schema_for(caller))
         return {
             "tables": [
                 {
                     "name": name,
-                    "columns": [{"name": column, "type": kind} for column, kind in columns],
+                    "description": describe_table(name),
+                    "columns": [
+                        {
+                            "name": column,
+                            "type": kind,
+                            "description": describe_column(name, column),
+                        }
+                        for column, kind in columns
+                    ],
                 }
                 for name, columns in tables.items()
             ],
