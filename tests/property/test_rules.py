@@ -35,6 +35,7 @@ from tests.support.rule_world import (
     facts,
     load,
     members,
+    members_of_copies,
     tag_values,
 )
 
@@ -384,6 +385,7 @@ def test_a_scope_selects_the_same_profiles_among_those_in_it(
         rule = parse_rule(document)
         inside = [number for number in members(duck, rule, now, zone) if number in scope]
         assert members(duck, rule, now, zone, scope=True) == inside, document
+        assert members_of_copies(duck, rule, now, zone) == inside, document
 
 
 @settings(RELAXED)

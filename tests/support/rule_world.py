@@ -28,6 +28,7 @@ from cdp.segments.evaluate import (
 )
 from cdp.segments.evaluate_orders import make_order_fact
 from cdp.segments.rules import EventCount, EventFigure, Rule
+from cdp.segments.scope_engine import CopiedFacts
 
 TABLES = (
     "events", "nodes", "node_profiles", "profiles", "node_traits", "node_consents", "orders",
@@ -271,6 +272,17 @@ def members(
 ) -> list[int]:
     """Return the numbers of the profiles for which DuckDB says the rule holds."""
     return profile_numbers(connection, compile_rule(rule, now, timezone, scope))
+
+
+def members_of_copies(
+    connection: duckdb.DuckDBPyConnection, rule: Rule, now: datetime, timezone: str
+) -> list[int]:
+    """Return the same of the profiles in ``scope``, read from copies of their facts."""
+    statement = compile_rule(rule, now, timezone, scope=True, copied=True)
+    facts = CopiedFacts(connection)
+    facts.cover(1, among="SELECT profile_no FROM scope")
+    facts.copy(statement.copies)
+    return profile_numbers(connection, statement)
 
 
 def tag_values(

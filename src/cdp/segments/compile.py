@@ -53,15 +53,20 @@ class Compiled:
 
     sql: str
     params: dict[str, object]
+    copies: frozenset[str] = frozenset()
+    """The tables of whose copies it makes use (see ``scope_engine``)."""
 
 
-def compile_rule(rule: Rule, now: datetime, timezone: str, scope: bool = False) -> Compiled:
+def compile_rule(
+    rule: Rule, now: datetime, timezone: str, scope: bool = False, *, copied: bool = False
+) -> Compiled:
     """Return ``SELECT profile_no`` of the profiles for which ``rule`` holds at ``now``.
 
     ``timezone`` is the zone of calendar windows that name none. With ``scope`` only profiles in
-    the relation ``scope(profile_no BIGINT)``, which the caller registers, are looked at.
+    the relation ``scope(profile_no BIGINT)``, which the caller registers, are looked at; where that
+    is ``copied``, in copies of the tables.
     """
-    where = Scope(now, timezone, scope)
+    where = Scope(now, timezone, scope, set() if copied else None)
     compiler = _Compiler(where, _repeated_leaves(rule))
     relation, is_complement = compiler.members(rule)
     if not is_complement:
@@ -72,16 +77,22 @@ def compile_rule(rule: Rule, now: datetime, timezone: str, scope: bool = False) 
 
 
 def compile_aggregate(
-    rule: EventFigure | EventCount, now: datetime, timezone: str, scope: bool = False
+    rule: EventFigure | EventCount,
+    now: datetime,
+    timezone: str,
+    scope: bool = False,
+    *,
+    copied: bool = False,
 ) -> Compiled:
     """Return ``SELECT profile_no, value`` (JSON) of a tag's aggregate at ``now``.
 
     Counts are 0 for profiles without a matching event; profiles whose figure is absent have no
-    row. ``timezone`` and ``scope`` are those of ``compile_rule``.
+    row. ``timezone``, ``scope`` and ``copied`` are those of ``compile_rule``.
     """
     parameters = Parameters()
-    sql = aggregate_values(rule, Scope(now, timezone, scope), parameters)
-    return Compiled(sql, parameters.values)
+    where = Scope(now, timezone, scope, set() if copied else None)
+    sql = aggregate_values(rule, where, parameters)
+    return Compiled(sql, parameters.values, frozenset(where.copied or ()))
 
 
 def _repeated_leaves(rule: Rule) -> frozenset[str]:
@@ -104,7 +115,8 @@ class _Compiler:
         sql = prefix + select
         # Parts that cannot matter were left out, and DuckDB refuses parameters without a place.
         used = set(_PLACEHOLDER.findall(sql))
-        return Compiled(sql, {k: v for k, v in self._parameters.values.items() if k in used})
+        params = {k: v for k, v in self._parameters.values.items() if k in used}
+        return Compiled(sql, params, frozenset(self._scope.copied or ()))
 
     def members(self, rule: Rule) -> Members:
         match rule:

@@ -21,7 +21,8 @@ _NEWEST = '(m."at", m.message_id, m.source_number, -m.node_id)'
 def account_members(rule: AnyAccount, scope: Scope, parameters: Parameters) -> Members:
     """Return the profiles that belong to an account which satisfies the rule."""
     belonging = (
-        f"SELECT o.profile_no, m.account_no FROM core.account_members m JOIN {scope.owners()} o "
+        "SELECT o.profile_no, m.account_no "
+        f"FROM {scope.table('account_members')} m JOIN {scope.owners()} o "
         'ON m.node_id = o.node_id AND m."at" >= o.since AND m."at" < o.until '
         f"WHERE m.fact = 'member' AND m.\"at\" <= {parameters.add(scope.now)} "
         f"GROUP BY o.profile_no, m.account_no HAVING arg_max(m.value::VARCHAR, {_NEWEST}) = 'true'"

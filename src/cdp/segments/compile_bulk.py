@@ -63,7 +63,8 @@ def count_ballot(
         votes.append(f"CASE WHEN {sign}{test} THEN {-1 if absent_holds else 1} END")
     named = parameters.add(list(dict.fromkeys(names)), "VARCHAR[]")
     grouped = (
-        f"SELECT o.profile_no, {', '.join(numbers)} FROM core.events e JOIN {scope.owners()} o "
+        f"SELECT o.profile_no, {', '.join(numbers)} "
+        f"FROM {scope.table('events')} e JOIN {scope.owners()} o "
         'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until '
         f'WHERE e.event IN (SELECT unnest({named})) AND e."at" <= {parameters.add(scope.now)} '
         "GROUP BY o.profile_no"

@@ -71,7 +71,7 @@ def matching_events(
             tests.append(json_holds("value", Comparison("exists"), scope.now, parameters))
     rows = (
         f'SELECT o.profile_no, e."at", e.message_id, e.source_id{"".join(extracted)} '
-        f"FROM core.events e JOIN {scope.owners()} o "
+        f"FROM {scope.table('events')} e JOIN {scope.owners()} o "
         f'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until '
         f"WHERE e.event = {parameters.add(events.name)} "
         f"AND {scope.in_window(_TIME, events.within, parameters)}"

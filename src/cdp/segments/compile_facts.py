@@ -67,7 +67,7 @@ def trait_members(
 def owned_traits(scope: Scope) -> str:
     """Return the trait values ``t`` joined with whose they are (``o``)."""
     return (
-        f"core.node_traits t JOIN {scope.owners()} o "
+        f"{scope.table('node_traits')} t JOIN {scope.owners()} o "
         'ON t.node_id = o.node_id AND t."at" >= o.since AND t."at" < o.until'
     )
 
@@ -98,7 +98,7 @@ def tag_members(rule: Tag, scope: Scope, parameters: Parameters) -> Members:
     """Return the profiles whose tag value meets the comparison."""
     value = json_at("value", rule.path, parameters, is_object=False)
     rows = _known(
-        "core.tag_values",
+        scope.table("tag_values"),
         f"key = {parameters.add(rule.key)}",
         f"profile_no, {value} AS value",
         scope,
@@ -110,7 +110,7 @@ def tag_members(rule: Tag, scope: Scope, parameters: Parameters) -> Members:
 def segment_members(rule: InSegment, scope: Scope, parameters: Parameters) -> Members:
     """Return the members of another segment."""
     condition = f"segment = {parameters.add(rule.key)}"
-    return as_members(_known("core.memberships", condition, "profile_no", scope))
+    return as_members(_known(scope.table("memberships"), condition, "profile_no", scope))
 
 
 def _known(table: str, condition: str, columns: str, scope: Scope) -> str:
@@ -125,7 +125,7 @@ def identifier_members(rule: HasIdentifier, scope: Scope, parameters: Parameters
     """Return the profiles whose identifiers of one type meet the comparison, as a list does."""
     # The profile that an identifier names now: the row that is open to the future.
     rows = (
-        f"SELECT o.profile_no, n.value FROM core.nodes n JOIN {scope.owners()} o "
+        f"SELECT o.profile_no, n.value FROM {scope.table('nodes')} n JOIN {scope.owners()} o "
         "ON n.node_id = o.node_id "
         f"WHERE n.type = {parameters.add(rule.type)} AND n.variant = '' AND o.until = 'infinity'"
     )
@@ -148,9 +148,9 @@ def consent_members(rule: Consent, scope: Scope, parameters: Parameters) -> Memb
         names=[parameters.add(name) for name in list_names(rule.purpose)],
         at=parameters.add(scope.now),
         default_at=parameters.add(DEFAULT_CONSENT_AT),
-        consents="core.node_consents",
+        consents=scope.table("node_consents"),
         owners=scope.owners(),
-        profiles="core.profiles",
+        profiles=scope.table("profiles"),
     )
     wanted = "granted" if rule.granted else "NOT granted"
     return as_members(f"SELECT profile_no FROM ({verdicts}) WHERE {wanted}")

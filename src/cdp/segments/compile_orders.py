@@ -73,7 +73,7 @@ def matching_orders(
     rows = (
         f'SELECT o.profile_no, r.placed_at AS "at", r.order_id AS message_id, '
         f"r.scope AS source_id, {currency}{value} "
-        f"FROM core.orders r JOIN {scope.owners()} o "
+        f"FROM {scope.table('orders')} r JOIN {scope.owners()} o "
         "ON r.node_id = o.node_id AND r.placed_at >= o.since AND r.placed_at < o.until "
         f"{_UNITS} {_join_rates(into, parameters)} {lines} WHERE {' AND '.join(tests)}"
     )
@@ -95,8 +95,9 @@ def _matching_lines(
         found = f"list({column} ORDER BY i.position) FILTER ({column} IS NOT NULL)"
         value = f", to_json({found})::VARCHAR AS value"
     return (
-        f"SELECT i.order_no{value} FROM core.order_lines i "
-        f"JOIN core.orders r ON r.order_no = i.order_no {_UNITS} {_join_rates(into, parameters)} "
+        f"SELECT i.order_no{value} FROM {scope.table('order_lines')} i "
+        f"JOIN {scope.table('orders')} r ON r.order_no = i.order_no "
+        f"{_UNITS} {_join_rates(into, parameters)} "
         f"WHERE {' AND '.join(tests) or 'TRUE'} GROUP BY i.order_no"
     )
 

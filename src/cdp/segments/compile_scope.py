@@ -18,14 +18,27 @@ class Scope:
     now: datetime
     timezone: str
     is_restricted: bool
+    copied: set[str] | None = None
+    """Not ``None``: facts are read from copies that hold those of ``scope`` at least (see
+
+    ``scope_engine``); the tables that a statement needs are put into it.
+    """
+
+    def table(self, name: str) -> str:
+        """Return what a table of ``core`` is called."""
+        if self.copied is None:
+            return f"core.{name}"
+        self.copied.add(name)
+        return f"scope_{name}"
 
     def owners(self) -> str:
         """Return the relation that says whose a node's facts are, by their time."""
-        return f"(SELECT node_id, since, until, profile_no FROM core.node_profiles{self._among()})"
+        table = self.table("node_profiles")
+        return f"(SELECT node_id, since, until, profile_no FROM {table}{self._among()})"
 
     def everyone(self) -> str:
         """Return the relation of the profiles that are looked at."""
-        return f"(SELECT profile_no FROM core.profiles{self._among()})"
+        return f"(SELECT profile_no FROM {self.table('profiles')}{self._among()})"
 
     def in_window(self, time: str, window: Window | None, parameters: Parameters) -> str:
         """Return the condition that the column ``time`` lies in ``window``, and not after now."""

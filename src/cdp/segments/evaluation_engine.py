@@ -20,6 +20,7 @@ from cdp.segments.mirror_engine import Duck, fetch, registered
 from cdp.segments.parse import parse_aggregate
 from cdp.segments.refresh_plan import Evaluation
 from cdp.segments.rules import AllOf, Consent, Rule
+from cdp.segments.scope_engine import CopiedFacts
 
 ReadRule = Callable[[Any], Rule]
 """From a stored rule document to its tree."""
@@ -75,6 +76,7 @@ SELECT profile_no, arg_min(cause, rank) AS cause
  GROUP BY profile_no
 """
 _SCOPE_PROFILES = "CREATE OR REPLACE TEMP TABLE scope AS SELECT profile_no FROM scope_causes"
+_EVERY_SCOPE = "SELECT profile_no FROM touched UNION SELECT profile_no FROM crossed"
 
 # Why a profile's answer changed: it vanished (its naming node lives on in another profile, or was
 # erased); a new definition; something about the profile; else what the whole evaluation is for.
@@ -87,15 +89,20 @@ CASE WHEN {gone} AND EXISTS (
      ELSE coalesce(s.cause, $cause) END
 """
 _GONE = "NOT EXISTS (FROM core.profiles p WHERE p.profile_no = c.profile_no)"
+# The same of copied people, of whom it is known who is gone.
+_COPIED_CAUSE = """
+coalesce((SELECT g.cause FROM scope_gone g WHERE g.profile_no = c.profile_no),
+         CASE WHEN $cause = 'definition' THEN 'definition' END, s.cause, $cause)
+"""
 _IN_SCOPE = "AND EXISTS (FROM scope s WHERE s.profile_no = h.profile_no)"
 
 _DIFF_SEGMENT = """
 INSERT INTO pending_memberships
-WITH held AS (SELECT h.profile_no, h.profile_id FROM core.memberships h
+WITH held AS (SELECT h.profile_no, h.profile_id FROM {held} h
                WHERE h.segment = $key {in_scope}),
 changed AS (
     SELECT f.profile_no, p.profile_id, 'entered' AS change
-      FROM found f JOIN core.profiles p ON p.profile_no = f.profile_no
+      FROM found f JOIN {profiles} p ON p.profile_no = f.profile_no
      WHERE NOT EXISTS (FROM held h WHERE h.profile_no = f.profile_no)
     UNION ALL
     SELECT h.profile_no, h.profile_id, 'left' FROM held h
@@ -103,24 +110,24 @@ changed AS (
 SELECT $unit, $key, c.profile_no, c.profile_id, c.change, {cause}, $version
   FROM changed c LEFT JOIN scope_causes s ON s.profile_no = c.profile_no
 """
-_APPLY_SEGMENT = """
-DELETE FROM core.memberships AS m USING pending_memberships AS c
- WHERE c.unit = $unit AND c.change = 'left'
+_LEAVE_SEGMENTS = """
+DELETE FROM {held} AS m USING pending_memberships AS c
+ WHERE list_contains($units, c.unit) AND c.change = 'left'
    AND m.segment = c.segment AND m.profile_no = c.profile_no
 """
-_ENTER_SEGMENT = """
-INSERT INTO core.memberships (segment, profile_no, profile_id, entered_at, version)
+_ENTER_SEGMENTS = """
+INSERT INTO {held} (segment, profile_no, profile_id, entered_at, version)
 SELECT segment, profile_no, profile_id, $now, version FROM pending_memberships
- WHERE unit = $unit AND change = 'entered'
+ WHERE list_contains($units, unit) AND change = 'entered'
 """
 
 _DIFF_TAG = """
 INSERT INTO pending_tags
-WITH held AS (SELECT h.profile_no, h.profile_id, h.value FROM core.tag_values h
+WITH held AS (SELECT h.profile_no, h.profile_id, h.value FROM {held} h
                WHERE h.key = $key {in_scope}),
 changed AS (
     SELECT f.profile_no, p.profile_id, f.value
-      FROM found f JOIN core.profiles p ON p.profile_no = f.profile_no
+      FROM found f JOIN {profiles} p ON p.profile_no = f.profile_no
      WHERE NOT EXISTS (FROM held h WHERE h.profile_no = f.profile_no
                           AND h.value::VARCHAR = f.value::VARCHAR)
     UNION ALL
@@ -129,15 +136,20 @@ changed AS (
 SELECT $unit, $key, c.profile_no, c.profile_id, c.value, {cause}, $version
   FROM changed c LEFT JOIN scope_causes s ON s.profile_no = c.profile_no
 """
-_APPLY_TAG = """
-DELETE FROM core.tag_values AS v USING pending_tags AS c
- WHERE c.unit = $unit AND v.key = c.key AND v.profile_no = c.profile_no
+_LEAVE_TAGS = """
+DELETE FROM {held} AS v USING pending_tags AS c
+ WHERE list_contains($units, c.unit) AND v.key = c.key AND v.profile_no = c.profile_no
 """
-_ENTER_TAG = """
-INSERT INTO core.tag_values (key, profile_no, profile_id, value, "at", version)
+_ENTER_TAGS = """
+INSERT INTO {held} (key, profile_no, profile_id, value, "at", version)
 SELECT key, profile_no, profile_id, value, $now, version FROM pending_tags
- WHERE unit = $unit AND value IS NOT NULL
+ WHERE list_contains($units, unit) AND value IS NOT NULL
 """
+# By kind of unit: its table, how changes are found, and how they are applied.
+_KINDS = {
+    "segment": ("memberships", _DIFF_SEGMENT, _LEAVE_SEGMENTS, _ENTER_SEGMENTS),
+    "tag": ("tag_values", _DIFF_TAG, _LEAVE_TAGS, _ENTER_TAGS),
+}
 
 _CASES = """
 CREATE OR REPLACE TEMP TABLE found AS
@@ -147,14 +159,14 @@ SELECT h.profile_no, v.value::JSON AS value
 """
 _ELSE = """
 INSERT INTO found
-SELECT p.profile_no, $value::JSON FROM core.profiles p
+SELECT p.profile_no, $value::JSON FROM {profiles} p
  WHERE NOT EXISTS (FROM case_hits h WHERE h.profile_no = p.profile_no) {in_scope}
 """
 _MANUAL = """
 CREATE OR REPLACE TEMP TABLE found AS
 SELECT profile_no, value::JSON AS value
   FROM (SELECT np.profile_no, arg_max(m.value, m."at") AS value
-          FROM manual_values m JOIN core.node_profiles np
+          FROM manual_values m JOIN {owners} np
             ON np.node_id = m.node_id AND m."at" >= np.since AND m."at" < np.until
          GROUP BY np.profile_no)
  WHERE value <> 'null'
@@ -194,6 +206,13 @@ class Evaluator:
         self._timezone = self.timezone = timezone
         self.read_rule = read_rule
         self._unit = 0
+        self.before_settling: Callable[[Evaluation], None] | None = None
+        """Is told of a tag once ``found`` holds what its definition says, and may change it."""
+        self._facts = CopiedFacts(duck)
+        self._scope: tuple[frozenset[UnitName], frozenset[str]] | None = None
+        self._scope_size = 0
+        self._is_copied = False
+        self._unapplied: dict[str, list[int]] = {"segment": [], "tag": []}
         duck.execute(_OPEN)
 
     def touch(self, touched: Touched, since: datetime) -> int:
@@ -208,14 +227,15 @@ class Evaluator:
             registered(self._duck, "incoming_merged", merged),
         ):
             self._duck.execute(_TOUCHED, {"since": since, "now": self._now})
+        self._scope = None
         row: Any = self._duck.execute("SELECT count(*) FROM touched").fetchone()
         return int(row[0])
 
     def read_scope_nodes(self) -> list[int]:
         """Return the nodes of the profiles in scope."""
         rows = self._duck.execute(
-            """SELECT DISTINCT node_id FROM core.node_profiles np
-                WHERE EXISTS (FROM scope s WHERE s.profile_no = np.profile_no)"""
+            f"""SELECT DISTINCT node_id FROM {self._name("node_profiles")}
+                 SEMI JOIN scope USING (profile_no)"""
         ).fetchall()
         return [row[0] for row in rows]
 
@@ -226,6 +246,10 @@ class Evaluator:
 
         in ``crossings``.
         """
+        asked = (frozenset(dependencies), frozenset(crossings))
+        if asked == self._scope and not dependencies:
+            return
+        self._scope = asked
         self._duck.execute(
             _SCOPE,
             {
@@ -235,17 +259,46 @@ class Evaluator:
             },
         )
         self._duck.execute(_SCOPE_PROFILES)
+        row: Any = self._duck.execute("SELECT count(*) FROM scope").fetchone()
+        self._scope_size = int(row[0])
+        self._is_copied = False
+
+    def _look_at(self, evaluation: Evaluation) -> bool:
+        """Get ready for a unit; return whether there is anybody whose answer may change."""
+        if evaluation.whole:
+            self._is_copied = False
+            self.apply_pending()
+        elif self._scope_size and not self._is_copied:
+            self._is_copied = self._facts.cover(self._scope_size, among=_EVERY_SCOPE)
+            if not self._is_copied:
+                self.apply_pending()
+        return evaluation.whole or self._scope_size > 0
+
+    def apply_pending(self) -> None:
+        """Let the mirror be as the units so far have left it, for whoever reads it as a whole."""
+        for kind, units in self._unapplied.items():
+            if units:
+                table, _, leave, enter = _KINDS[kind]
+                self._apply(f"core.{table}", leave, enter, units)
+                units.clear()
+
+    def _apply(self, held: str, leave: str, enter: str, units: list[int]) -> None:
+        self._duck.execute(leave.format(held=held), {"units": units})
+        self._duck.execute(enter.format(held=held), {"units": units, "now": self._now})
 
     def evaluate_segment(self, evaluation: Evaluation) -> None:
         """Find who enters and who leaves, and apply it to the mirror."""
+        if not self._look_at(evaluation):
+            return
         definition = evaluation.definition
         self._find_members(definition.document, whole=evaluation.whole, consent=definition.consent)
-        self._settle(evaluation, _DIFF_SEGMENT, _APPLY_SEGMENT, _ENTER_SEGMENT)
+        self._settle(evaluation)
 
     def empty_segment(self, evaluation: Evaluation) -> None:
         """Let everybody leave."""
+        self._look_at(evaluation)
         self._duck.execute("CREATE OR REPLACE TEMP TABLE found (profile_no BIGINT)")
-        self._settle(evaluation, _DIFF_SEGMENT, _APPLY_SEGMENT, _ENTER_SEGMENT)
+        self._settle(evaluation)
 
     def evaluate_tag(
         self, evaluation: Evaluation, manual: tuple[list[int], list[str], list[datetime]] | None
@@ -254,6 +307,8 @@ class Evaluator:
 
         ``manual`` holds node ids, JSON values and times for a tag that is set by hand.
         """
+        if not self._look_at(evaluation):
+            return
         document = evaluation.definition.document
         if manual is not None:
             self._find_manual(manual)
@@ -261,7 +316,7 @@ class Evaluator:
             self._find_aggregate(document["aggregate"], whole=evaluation.whole)
         else:
             self._find_cases(evaluation.definition, whole=evaluation.whole)
-        self._settle(evaluation, _DIFF_TAG, _APPLY_TAG, _ENTER_TAG)
+        self._settle(evaluation)
 
     def settle_values(self, evaluation: Evaluation, values: pa.Table) -> None:
         """Let ``values`` (profile_no, value) be everybody's, or those of the profiles in scope."""
@@ -271,7 +326,22 @@ class Evaluator:
                    SELECT profile_no, to_json(value)::JSON AS value
                      FROM computed_values WHERE value IS NOT NULL"""
             )
-        self._settle(evaluation, _DIFF_TAG, _APPLY_TAG, _ENTER_TAG)
+        if self._look_at(evaluation):
+            self._settle(evaluation)
+
+    def settle_texts(self, evaluation: Evaluation, values: pa.Table) -> None:
+        """The same for values that are JSON text."""
+        with registered(self._duck, "computed_values", values):
+            self._duck.execute(
+                """CREATE OR REPLACE TEMP TABLE found AS
+                   SELECT profile_no, json(value)::JSON AS value FROM computed_values"""
+            )
+        if self._look_at(evaluation):
+            self._settle(evaluation)
+
+    def read_scope_profiles(self) -> list[int]:
+        """Return the profiles in scope."""
+        return [row[0] for row in self._duck.execute("SELECT profile_no FROM scope").fetchall()]
 
     def find_holders(self, document: Any, *, whole: bool) -> pa.Table:
         """Return the profiles (profile_no) for which a rule holds."""
@@ -280,14 +350,16 @@ class Evaluator:
 
     def empty_tag(self, evaluation: Evaluation) -> None:
         """Let everybody lose the tag."""
+        self._look_at(evaluation)
         self._duck.execute("CREATE OR REPLACE TEMP TABLE found (profile_no BIGINT, value JSON)")
-        self._settle(evaluation, _DIFF_TAG, _APPLY_TAG, _ENTER_TAG)
+        self._settle(evaluation)
 
     def number_changes(self, base: int) -> tuple[pa.Table, pa.Table]:
         """Number everything that changed from ``base`` + 1 and record it in the mirror.
 
         Returns the changes of memberships and of tag values, as the ledger takes them.
         """
+        self.apply_pending()
         memberships = self._fetch(_NUMBER_MEMBERSHIPS, base)
         tags = self._fetch(_NUMBER_TAGS, base + memberships.num_rows)
         if memberships.num_rows:
@@ -302,7 +374,9 @@ class Evaluator:
         rule = self.read_rule(document)
         if consent is not None:
             rule = AllOf((rule, Consent(consent, True)))
-        compiled = compile_rule(rule, self._now, self._timezone, scope=not whole)
+        is_copied = self._is_copied and not whole
+        compiled = compile_rule(rule, self._now, self._timezone, scope=not whole, copied=is_copied)
+        self._facts.copy(compiled.copies)
         self._duck.execute(
             "CREATE OR REPLACE TEMP TABLE found AS "
             f"SELECT DISTINCT profile_no FROM ({compiled.sql})",
@@ -311,7 +385,11 @@ class Evaluator:
 
     def _find_aggregate(self, document: Any, *, whole: bool) -> None:
         rule = parse_aggregate(document)
-        compiled = compile_aggregate(rule, self._now, self._timezone, scope=not whole)
+        is_copied = self._is_copied and not whole
+        compiled = compile_aggregate(
+            rule, self._now, self._timezone, scope=not whole, copied=is_copied
+        )
+        self._facts.copy(compiled.copies)
         self._duck.execute(
             f"""CREATE OR REPLACE TEMP TABLE found AS
                 SELECT profile_no, value::JSON AS value FROM ({compiled.sql})
@@ -338,7 +416,8 @@ class Evaluator:
         if document.get("else") is not None:
             in_scope = "" if whole else _IN_SCOPE.replace("h.profile_no", "p.profile_no")
             self._duck.execute(
-                _ELSE.format(in_scope=in_scope), {"value": json.dumps(document["else"])}
+                _ELSE.format(in_scope=in_scope, profiles=self._name("profiles")),
+                {"value": json.dumps(document["else"])},
             )
 
     def _find_manual(self, manual: tuple[list[int], list[str], list[datetime]]) -> None:
@@ -351,29 +430,46 @@ class Evaluator:
             }
         )
         with registered(self._duck, "manual_values", rows):
-            self._duck.execute(_MANUAL)
+            self._duck.execute(_MANUAL.format(owners=self._name("node_profiles")))
 
-    def _settle(self, evaluation: Evaluation, diff: str, apply: str, enter: str) -> None:
+    def _name(self, table: str) -> str:
+        """Return what a table of ``core`` is called, or its copy where that is looked at."""
+        if not self._is_copied:
+            return f"core.{table}"
+        self._facts.copy([table])
+        return f"scope_{table}"
+
+    def _settle(self, evaluation: Evaluation) -> None:
         """Keep the difference between ``found`` and the mirror as changes, and apply them."""
+        if self.before_settling is not None and evaluation.definition.kind == "tag":
+            self.before_settling(evaluation)
         self._unit += 1
-        unit = {"unit": self._unit}
+        definition = evaluation.definition
+        table, diff, leave, enter = _KINDS[definition.kind]
+        held = self._name(table)
         statement = diff.format(
-            in_scope="" if evaluation.whole else _IN_SCOPE, cause=_CAUSE.format(gone=_GONE)
+            held=held,
+            profiles=self._name("profiles"),
+            in_scope="" if evaluation.whole else _IN_SCOPE,
+            cause=_COPIED_CAUSE if self._is_copied else _CAUSE.format(gone=_GONE),
         )
         self._duck.execute(
             statement,
             {
-                **unit,
-                "key": evaluation.definition.key,
-                "version": evaluation.definition.version,
+                "unit": self._unit,
+                "key": definition.key,
+                "version": definition.version,
                 "cause": evaluation.cause,
             },
         )
         # An INSERT answers with the number of its rows. Mostly nothing changed.
         if self._duck.fetchall() == [(0,)]:
             return
-        self._duck.execute(apply, unit)
-        self._duck.execute(enter, {**unit, "now": self._now})
+        self._apply(held, leave, enter, [self._unit])
+        if self._is_copied:
+            self._unapplied[definition.kind].append(self._unit)
+        else:
+            self._facts.forget(table)
 
 
 def _write_values(values: Sequence[Any]) -> list[str | None]:

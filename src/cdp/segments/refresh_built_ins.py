@@ -71,7 +71,7 @@ class BuiltInUnits:
             name = evaluation.definition.name
             if kind is not None:
                 is_touched = is_news(kind, self._news) or bool(evaluation.dependencies & planned)
-                if not evaluation.whole and not is_touched:
+                if not evaluation.whole and not is_touched and not evaluation.crossings:
                     continue
                 if name in due and evaluation.cause == "time" and is_touched:
                     evaluation = replace(evaluation, cause="event")
@@ -121,6 +121,7 @@ class BuiltInUnits:
             found = evaluator.find_holders(document, whole=evaluation.whole)
             return np.asarray(found["profile_no"].to_numpy(), dtype=np.int64)
 
+        evaluator.apply_pending()
         as_of = built_in.as_of
         now, timezone = evaluator.now, evaluator.timezone
         return Source(

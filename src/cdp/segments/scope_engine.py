@@ -1,0 +1,87 @@
+"""The facts of a few people, copied once so that many rules can look at them.
+
+DuckDB has no index: to find a hundred people's events it reads the column of all events' owners.
+That is done once a refresh, not once a rule, so that what a rule costs does not grow with the
+number of people. The copies are called as their tables, ``scope_events`` for ``core.events``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cdp.segments.mirror_engine import Duck
+
+# More people than this are looked up where they are: a copy of theirs would be as large.
+MOST_COPIED = 10_000
+
+_BY_PROFILE = "SELECT * FROM core.{table} SEMI JOIN pool USING (profile_no)"
+_BY_NODE = "SELECT {columns} FROM core.{table} SEMI JOIN scope_node_profiles USING (node_id)"
+_OF_PROFILES = ("node_profiles", "profiles", "memberships", "tag_values")
+_OF_NODES = ("nodes", "node_traits", "node_consents", "account_members", "orders")
+_COPIES = {
+    **{table: _BY_PROFILE.format(table=table) for table in _OF_PROFILES},
+    **{table: _BY_NODE.format(table=table, columns="*") for table in _OF_NODES},
+    "events": _BY_NODE.format(
+        table="events", columns='node_id, source_id, message_id, event, "at", properties'
+    )
+    + " WHERE event IS NOT NULL",
+    "order_lines": "SELECT * FROM core.order_lines SEMI JOIN scope_orders USING (order_no)",
+}
+_NEEDED = {
+    **dict.fromkeys((*_OF_NODES, "events"), ("node_profiles",)),
+    "order_lines": ("node_profiles", "orders"),
+}
+# Who is no more: absorbed by whoever holds the node that named them, or erased.
+_GONE = """
+CREATE OR REPLACE TEMP TABLE scope_gone AS
+SELECT g.profile_no, if(bool_or(heir.profile_no IS NOT NULL), 'merge', 'privacy') AS cause
+  FROM (SELECT profile_no FROM pool ANTI JOIN scope_profiles USING (profile_no)) g
+  LEFT JOIN core.node_profiles m ON m.node_id = g.profile_no AND m.since = '-infinity'
+  LEFT JOIN core.profiles heir ON heir.profile_no = m.profile_no
+ GROUP BY g.profile_no
+"""
+
+
+class CopiedFacts:
+    """Copies of the facts of the people in ``pool``, made when they are first asked for."""
+
+    def __init__(self, duck: Duck) -> None:
+        """``duck`` is a cursor inside a transaction that sees nobody else's changes."""
+        self._duck = duck
+        self._copied: set[str] = set()
+
+    def cover(self, scope_size: int, *, among: str) -> bool:
+        """Let the copies be of everybody in ``scope`` at least; return whether they are few enough.
+
+        ``among`` selects the people who will be asked about next.
+        """
+        if scope_size > MOST_COPIED:
+            return False
+        if self._copied and not self._count("scope ANTI JOIN pool USING (profile_no)"):
+            return True
+        source = f"SELECT profile_no FROM scope UNION {among}"
+        if self._count(f"({source})") > MOST_COPIED:
+            source = "SELECT profile_no FROM scope"
+        self._duck.execute(f"CREATE OR REPLACE TEMP TABLE pool AS {source}")
+        self._copied.clear()
+        self.copy(("node_profiles", "profiles"))
+        self._duck.execute(_GONE)
+        return True
+
+    def copy(self, tables: Iterable[str]) -> None:
+        """Make the copies of ``tables`` that are not there yet."""
+        for table in tables:
+            if table in self._copied:
+                continue
+            self.copy(_NEEDED.get(table, ()))
+            self._duck.execute(f"CREATE OR REPLACE TEMP TABLE scope_{table} AS {_COPIES[table]}")
+            self._copied.add(table)
+
+    def forget(self, *tables: str) -> None:
+        """Copy ``tables`` anew when they are next asked for: the originals have changed."""
+        self._copied.difference_update(tables)
+
+    def _count(self, relation: str) -> int:
+        row: Any = self._duck.execute(f"SELECT count(*) FROM {relation}").fetchone()
+        return int(row[0])
