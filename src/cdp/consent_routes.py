@@ -28,6 +28,7 @@ from cdp.posted_record import Refusal
 from cdp.profiles.consent import Statement, join_consents, list_consent_history
 from cdp.profiles.consent_document import show_answer, show_statements
 from cdp.profiles.consent_history_store import read_statements
+from cdp.profiles.default_consent_store import read_defaults
 from cdp.profiles.profile_names import parse_profile_name, profile_not_found
 from cdp.profiles.profile_store import PROFILE_ID, Found, find_people, read_sources
 from cdp.profiles.routes import People, answer_rows, read_person
@@ -144,6 +145,8 @@ def _add_reading(router: APIRouter, people: People) -> None:
             person = read_person(tx, found)
             kept = read_statements(tx, found.profile_no, people.archived)
             said = [*kept, *person.statements]
+            if at is not None and not history:
+                said += read_defaults(tx, found.profile_no, moment)
             sources = read_sources(tx)
         is_masked = not caller.sees_personal
         if purpose is not None and not history:

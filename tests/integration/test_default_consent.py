@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from cdp.ingest.sources_store import create_source
 from cdp.model import Identifier
 from cdp.profiles.profile_document import show_consent
 from cdp.profiles.profile_store import find_people, read_people, read_sources
+from cdp.profiles.routes import read_person_at
 from cdp.runtime.clock import now
 from cdp.storage.database import driver
 from tests.support.small_stack import Sender, SmallStack
@@ -95,3 +97,26 @@ def test_of_two_defaults_the_refusal_counts(stack: SmallStack) -> None:
 def test_without_the_setting_nothing_is_taken_for_granted(stack: SmallStack) -> None:
     send(stack, stack.add_source(), userId="unasked")
     assert read_consent(stack, "unasked") == {}
+
+
+def test_a_default_is_told_of_the_time_before_anything_was_said(stack: SmallStack) -> None:
+    till = add_till(stack, receipts=True, marketing=False)
+    send(stack, till, userId="later")
+    said = {"categoryPreferences": {"receipts": False}}
+    send(
+        stack, till, userId="later", timestamp="2026-03-05T00:00:00Z", context={"consent": said}
+    )  # fmt: skip
+    with stack.database.transaction() as connection:
+        tx = driver(connection)
+        (found,) = find_people(tx, [Identifier("user_id", "later")])
+        assert found is not None
+        told = {}
+        for day in (3, 6):
+            at = datetime(2026, 3, day, tzinfo=UTC)
+            person = read_person_at(tx, found, at)
+            shown = show_consent(person, read_sources(tx), at)
+            told[day] = {purpose: one["granted"] for purpose, one in shown.items()}
+    assert told == {
+        3: {"marketing": False, "receipts": True},
+        6: {"marketing": False, "receipts": False},
+    }

@@ -36,6 +36,7 @@ _PERSONAL = (
     "/v1/profiles/{p}", "/v1/orders/", "/v1/accounts/", "/v1/query", "/v1/segments/preview",
     "/v1/segments/{key}/members", "/v1/rejected", "/v1/identity/refused", "/v1/identity/hot",
     "/v1/identity/suggestions", "/v1/sources/{source_id}/live",
+    "/v1/export/",
 )  # fmt: skip
 
 

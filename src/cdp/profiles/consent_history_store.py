@@ -114,9 +114,13 @@ def read_statements(
     Registers are left out: who reads a person has them. From what was kept, with evidence, and from
     the timeline.
     """
-    rows = connection.execute(_KEPT, (profile_no,))
-    kept = [_read_kept(*row) for row in rows]
-    return [*kept, *list_statements(read_said(connection, profile_no, archived))]
+    said = list_statements(read_said(connection, profile_no, archived))
+    return [*read_kept(connection, profile_no), *said]
+
+
+def read_kept(connection: Driver, profile_no: int) -> list[Statement]:
+    """Return the statements of a person that are kept whatever becomes of their events."""
+    return [_read_kept(*row) for row in connection.execute(_KEPT, (profile_no,))]
 
 
 def _read_kept(

@@ -8,8 +8,10 @@ default.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from cdp.model import DEFAULT_CONSENT_AT, Source
+from cdp.profiles.consent import Statement
 from cdp.profiles.profile_write_store import UPSERT_CONSENTS
 from cdp.storage.database import Driver
 
@@ -47,3 +49,34 @@ def write_default_consents(
         [number for number, _ in chosen.values()],
     )
     return {node for (node,) in connection.execute(UPSERT_CONSENTS, parameters)}
+
+
+# What is stated before all time belongs to whoever had the identifier first.
+_DEFAULTS = """
+SELECT n.node_id, d.key, d.value = 'true'::jsonb, s.number
+  FROM node_profiles np
+  JOIN nodes n ON n.node_id = np.node_id AND n.first_seen <= %s
+ CROSS JOIN LATERAL unnest(n.source_numbers) AS seen (number)
+  JOIN sources s ON s.number = seen.number
+                AND jsonb_typeof(s.settings -> 'default_consent') = 'object'
+ CROSS JOIN LATERAL jsonb_each(s.settings -> 'default_consent') d
+ WHERE np.profile_no = %s AND np.since = '-infinity'
+"""
+
+
+def read_defaults(connection: Driver, profile_no: int, at: datetime) -> list[Statement]:
+    """Return what is taken for granted of a person's identifiers seen by ``at``.
+
+    The registers forget a default once somebody says anything; the settings of the sources do not.
+    """
+    return [
+        Statement(
+            purpose,
+            granted,
+            DEFAULT_CONSENT_AT,
+            _GRANTED if granted else _REFUSED,
+            number,
+            node,
+        )
+        for node, purpose, granted, number in connection.execute(_DEFAULTS, (at, profile_no))
+    ]

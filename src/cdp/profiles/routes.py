@@ -19,6 +19,8 @@ from cdp.errors import NotFound, Unprocessable
 from cdp.model import Identifier
 from cdp.profiles import profile_document as documents
 from cdp.profiles.accounts_read_store import read_accounts
+from cdp.profiles.consent_history_store import read_kept
+from cdp.profiles.default_consent_store import read_defaults
 from cdp.profiles.profile_examples import PROFILE_EXAMPLE
 from cdp.profiles.profile_names import Normalise, parse_profile_name, profile_not_found
 from cdp.profiles.profile_parts import (
@@ -119,7 +121,11 @@ def read_person_at(
     if max(times, default=at) > at:
         said = read_said(connection, found.profile_no, archived)
         person.registers = list(list_registers(said, read_ranks(connection)))
-        person.statements = list(list_statements(said))
+        person.statements = [
+            *read_defaults(connection, found.profile_no, at),
+            *read_kept(connection, found.profile_no),
+            *list_statements(said),
+        ]
     return person
 
 
