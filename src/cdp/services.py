@@ -202,6 +202,7 @@ def open_analytics(
     from cdp.follow import Follower, FollowerState
     from cdp.plan.learner_engine import Learner
     from cdp.segments.refresh import Refresher, UserName
+    from cdp.tag_queries import TagQueriesOnDuckDb
 
     engine = Engine(
         settings.data_dir / ANALYTICS_FILE, settings.duckdb_memory, settings.duckdb_threads
@@ -223,6 +224,7 @@ def open_analytics(
         normalise=rules.normalise,
         currency=settings.currency,
         built_in_share=settings.built_in_share,
+        queries=TagQueriesOnDuckDb(engine, settings.query_timeout_seconds),
         find_more_users=lambda tx, name: [
             UserName("destination", one) for one in list_users(tx, name.kind, name.key)
         ],

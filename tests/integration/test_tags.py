@@ -194,7 +194,7 @@ def test_a_value_of_another_type_is_refused(served: Served) -> None:
     ("definition", "code", "path"),
     [
         ({"builtin": "magic"}, "unknown_builtin", "/definition/builtin"),
-        ({"sql": "select 1"}, "not_yet_served", "/definition/sql"),
+        ({"sql": "select 1"}, "bad_columns", "/definition/sql"),
         ({"magic": 1}, "unknown_definition", "/definition"),
         ({"manual": True, "cases": []}, "two_forms", "/definition"),
         ({"cases": []}, "bad_value", "/definition/cases"),

@@ -25,6 +25,7 @@ from cdp.segments import members_routes, routes, tags_routes
 from cdp.segments.refresh import Refresher, UserName
 from cdp.segments.service import FoundPerson, Segments
 from cdp.storage.database import Database, driver
+from cdp.tag_queries import TagQueriesOnDuckDb
 from tests.support.people import People
 
 ALL_SCOPES = ("segments:read", "segments:write", "tags:write", "pii:read")
@@ -69,11 +70,14 @@ def make_token(database: Database, *scopes: str) -> dict[str, str]:
 def serve_segments(database: Database, folder: Path) -> Iterator[Served]:
     """Serve the routes over an empty database and a new file."""
     engine = Engine(folder / "analytics.duckdb")
+    queries = TagQueriesOnDuckDb(engine, 10)
     refresher = Refresher(
         database,
         engine,
         timezone="UTC",
         time_seconds=15,
+        queries=queries,
+        query_grace_seconds=10,
         find_more_users=lambda tx, name: [
             UserName("destination", one) for one in list_users(tx, name.kind, name.key)
         ],
@@ -97,7 +101,7 @@ def serve_segments(database: Database, folder: Path) -> Iterator[Served]:
             raise NotFound("profile_not_found", "nobody is called so")
         return FoundPerson(row[0], row[1], Identifier(kind, value))
 
-    services = Segments(database, engine, refresher, find_person, "UTC")
+    services = Segments(database, engine, refresher, find_person, "UTC", queries=queries)
     routers = [each.create_router(services) for each in (routes, members_routes, tags_routes)]
     app = FastAPI()
     app.state.progress = Progress(refresher.positions, refresher.positions)

@@ -61,8 +61,8 @@ def check_units(
 ) -> list[Checked]:
     """Evaluate everything for everybody; return what differs, unit by unit.
 
-    The caller rolls back: nothing that is found here may be written. Built-in tags are left out,
-    since they are computed for everybody whenever they are computed.
+    The caller rolls back: nothing that is found here may be written. Built-in tags and tags by
+    SQL are left out, since they are computed for everybody whenever they are computed.
     """
     duck = evaluator.duck
     sizes = {
@@ -73,7 +73,7 @@ def check_units(
     tag_keys = {each.key for each in ordered if each.kind == "tag"}
     checked = []
     for definition in ordered:
-        if definition.kind == "tag" and "builtin" in definition.document:
+        if definition.kind == "tag" and not {"builtin", "sql"}.isdisjoint(definition.document):
             continue
         dependencies = frozenset(find_dependencies(definition, tag_keys))
         evaluation = Evaluation(definition, True, "definition", dependencies)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import psycopg
@@ -23,7 +24,7 @@ import sqlalchemy as sa
 from cdp.errors import Conflict, Unavailable
 from cdp.runtime.logs import get_logger
 from cdp.segments import mirror_engine as mirror
-from cdp.segments import segments_store, tags_store
+from cdp.segments import refresh_moves, segments_store, tags_store
 from cdp.segments.check_engine import Checked, check_units
 from cdp.segments.crossings_engine import find_crossed
 from cdp.segments.definitions import Definition, UnitName, find_users
@@ -44,7 +45,9 @@ from cdp.segments.mirror_engine import Applied, Duck
 from cdp.segments.parse import NormaliseIdentifier, parse_rule
 from cdp.segments.refresh_built_ins import BuiltInUnits
 from cdp.segments.refresh_plan import EARLIEST, Evaluation, find_due_for_time, plan_refresh
+from cdp.segments.refresh_sql import SqlUnits
 from cdp.segments.rules import Rule
+from cdp.segments.sql_tags import TagQueries
 from cdp.storage.database import Database, Driver, driver
 
 _log = get_logger(__name__)
@@ -57,6 +60,7 @@ _MOST_SECONDS_FOR_TIME = 1.0
 _REST = 20
 # What is found by reading columns rests as long for each second, but no longer than this.
 _LONGEST_REST = timedelta(days=1)
+_SHORTEST_PAUSE = timedelta(seconds=0.25)
 # Where nothing moves with time; what is dated in the future still comes true.
 _STANDSTILL = timedelta(seconds=15)
 
@@ -130,12 +134,15 @@ class Refresher:
         built_in_share: float = 0.2,
         find_more_users: Callable[[Driver, UnitName], list[UserName]] = lambda tx, name: [],
         before_mirror_commit: Callable[[], None] = lambda: None,
+        queries: TagQueries | None = None,
+        query_grace_seconds: float = 0.4,
     ) -> None:
         """``time_seconds``: how often it is looked at whom time alone has moved.
 
         ``currency`` is the workspace's; ``built_in_share`` that part of one processor's time in
         which built-in tags are computed anew for everybody.
         ``find_more_users`` names what uses a segment or tag besides other definitions.
+        ``queries`` runs the SQL of tags; a refresh waits ``query_grace_seconds`` for one.
         ``before_mirror_commit`` is called between the two commits, where tests let things die.
         """
         self._database = database
@@ -145,6 +152,7 @@ class Refresher:
         self._normalise = normalise
         self._flips = FlipBook(timezone)
         self._built_ins = BuiltInUnits(timezone, currency, built_in_share)
+        self._sql = SqlUnits(queries, self._time_interval, query_grace_seconds)
         self._find_more_users = find_more_users
         self._before_mirror_commit = before_mirror_commit
         self._evaluated_at: dict[UnitName, datetime] = {}
@@ -164,6 +172,9 @@ class Refresher:
         DuckDB holds. Returns at once when another evaluator works.
         """
         result = self._attempt(now)
+        if result.outcome in ("refreshed", "nothing_to_do") and self._sql.start_due(now):
+            settled = self._attempt(now)
+            result = replace(settled, changes=result.changes + settled.changes)
         with self._moved:
             if result.outcome != "behind" and result.reached.seq >= self._reached.seq:
                 self._reached = result.reached
@@ -260,7 +271,11 @@ class Refresher:
                 )
                 retry_at = now + _RETRY_FAILED_AFTER
                 self._failed[definition.name] = _Failure(definition.version, retry_at)
+            except (psycopg.Error, sa.exc.SQLAlchemyError):
+                self._sql.forget()
+                raise
             except LedgerDiffers:
+                self._sql.forget()
                 _log.error("mirror_differs_from_ledger")
                 with self._engine.write() as duck:
                     mirror.clear(duck)
@@ -299,6 +314,7 @@ class Refresher:
         evaluator = Evaluator(
             duck, now=now, timezone=self._timezone, read_rule=self._rule_reader(definitions)
         )
+        evaluator.before_settling = partial(refresh_moves.hold_back, evaluator, tx)
         since = head.evaluated_at or EARLIEST
         count = evaluator.touch(touched, since)
         skipped = self._skip(definitions, now)
@@ -317,20 +333,29 @@ class Refresher:
             since=since,
             any_touched=count > 0,
         )
+        held = refresh_moves.find_due(evaluator, tx, definitions)
+        sql_due = self._sql.note(
+            definitions,
+            tags_store.list_types(tx),
+            seq=applied.seq,
+            change_no=head.change_no,
+            awaited=held,
+        )
         plan = plan_refresh(
             definitions,
             any_touched=count > 0,
-            due_for_time=[*due, *built_in_due],
-            crossed=self._flips.list_crossed(crossed),
+            due_for_time=[*due, *built_in_due, *sql_due],
+            crossed=refresh_moves.join_crossed(self._flips.list_crossed(crossed), held),
             all_touched=not touched.is_complete,
             skipped=skipped,
         )
         plan = self._built_ins.settle_plan(plan, built_in_due)
+        plan = self._sql.settle_plan(plan)
         for evaluation in plan:
             self._evaluate_unit(evaluator, tx, evaluation)
         changes = _write_changes(duck, tx, evaluator, head, applied.seq, now)
         _mark_evaluated(tx, plan, skipped)
-        self._schedule(plan, now)
+        self._schedule(plan, now, refresh_moves.find_next_due(tx, definitions, skipped))
         outcome: Outcome = "refreshed" if plan else "nothing_to_do"
         return Refreshed(outcome, applied, changes, len(plan))
 
@@ -365,6 +390,8 @@ class Refresher:
                 evaluator.evaluate_segment(evaluation)
             elif "builtin" in definition.document:
                 self._built_ins.evaluate(evaluator, tx, evaluation)
+            elif "sql" in definition.document:
+                self._sql.evaluate(evaluator, tx, evaluation)
             else:
                 evaluator.evaluate_tag(evaluation, _read_manual(evaluator, tx, evaluation))
         except (psycopg.Error, sa.exc.SQLAlchemyError):
@@ -397,15 +424,18 @@ class Refresher:
             return timedelta()
         return max(self._time_interval, _REST * timedelta(seconds=self._seconds.get(name, 0.0)))
 
-    def _schedule(self, plan: list[Evaluation], now: datetime) -> None:
+    def _schedule(self, plan: list[Evaluation], now: datetime, next_move: datetime | None) -> None:
         """Note what was evaluated for everybody, and when time is to be looked at again."""
         done = {each.definition.name: now for each in plan if each.whole}
         known = {**self._evaluated_at, **done}
         self._evaluated_at = {n: at for n, at in known.items() if n in self._flips.incomplete}
         self._next_due = now + (self._time_interval if self._flips.is_moving else _STANDSTILL)
         built_ins_due = self._built_ins.finish(now)
-        if built_ins_due is not None:
-            self._next_due = min(self._next_due, built_ins_due)
+        if next_move is not None:
+            next_move = max(next_move, now + _SHORTEST_PAUSE)
+        for moment in (built_ins_due, next_move, self._sql.find_next_due(now)):
+            if moment is not None:
+                self._next_due = min(self._next_due, moment)
 
     def _check_once(self) -> list[Checked] | None:
         try:
@@ -428,6 +458,7 @@ class Refresher:
             timezone=self._timezone,
             read_rule=self._rule_reader(definitions),
         )
+        evaluator.before_settling = partial(refresh_moves.hold_back, evaluator, tx)
         return check_units(
             evaluator, definitions, lambda evaluation: _read_manual(evaluator, tx, evaluation)
         )

@@ -18,6 +18,7 @@ from cdp.segments.person_engine import Reader
 from cdp.segments.refresh import Refresher
 from cdp.segments.rules import Rule
 from cdp.segments.seen_types_engine import read_seen_types
+from cdp.segments.sql_tags import TagQueries
 from cdp.segments.warnings import find_looks, find_mismatches
 from cdp.storage.database import Database
 
@@ -53,6 +54,8 @@ class Segments:
     find_person: FindPerson
     timezone: str
     normalise: NormaliseIdentifier | None = None
+    queries: TagQueries | None = None
+    """What runs the SQL of tags."""
 
     def read_rule(
         self,

@@ -10,11 +10,12 @@ from cdp.segments.builtins.definition import ReadContext
 from cdp.segments.builtins.registry import find_kind, read_built_in
 from cdp.segments.parse import NormaliseIdentifier, parse_aggregate, parse_rule
 from cdp.segments.rules import Rule
+from cdp.segments.sql_tags import read_sql
+from cdp.segments.transitions import read_transitions, require_fitting, without_transitions
 
 CATEGORIES = ("basic", "behaviour", "value", "sentiment")
 TYPES = ("text", "number", "boolean", "time", "list", "object")
-SERVED_KINDS = ("aggregate", "cases", "manual", "builtin")
-KNOWN_KINDS = (*SERVED_KINDS, "sql")
+SERVED_KINDS = ("aggregate", "cases", "manual", "builtin", "sql")
 MOST_CASES = 1000
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -40,6 +41,21 @@ def parse_definition(
     Raises ``Unprocessable`` with the place of the first mistake.
     """
     kind = _read_kind(document)
+    transitions = read_transitions(document)
+    rules = _read_rules(kind, without_transitions(document), type, segments, tags, normalise)
+    if transitions is not None:
+        require_fitting(transitions, document, type)
+    return rules
+
+
+def _read_rules(
+    kind: str,
+    document: dict[str, Any],
+    type: str,
+    segments: Collection[str],
+    tags: Collection[str],
+    normalise: NormaliseIdentifier | None,
+) -> list[Rule]:
     if kind == "aggregate":
         _allow_only(document, ("aggregate",))
         parse_aggregate(document["aggregate"])
@@ -48,6 +64,10 @@ def parse_definition(
         _allow_only(document, ("manual",))
         if document["manual"] is not True:
             raise _mistake("bad_value", "manual is true", "/manual")
+        return []
+    if kind == "sql":
+        _allow_only(document, ("sql",))
+        read_sql(document)
         return []
     if kind == "builtin":
         context = ReadContext(segments, tags, normalise)
@@ -88,16 +108,12 @@ def require_type(value: Any, type: str, path: str) -> None:
 def _read_kind(document: Any) -> str:
     if not isinstance(document, dict):
         raise _mistake("bad_value", "a definition is an object", "")
-    kinds = [kind for kind in KNOWN_KINDS if kind in document]
+    kinds = [kind for kind in SERVED_KINDS if kind in document]
     served = ", ".join(SERVED_KINDS)
     if not kinds:
         raise _mistake("unknown_definition", f"a definition is one of {served}", "")
     if len(kinds) > 1:
         raise _mistake("two_forms", f"a definition has one form, not {' and '.join(kinds)}", "")
-    if kinds[0] not in SERVED_KINDS:
-        raise _mistake(
-            "not_yet_served", f"{kinds[0]} tags are not yet served; {served} are", f"/{kinds[0]}"
-        )
     return kinds[0]
 
 

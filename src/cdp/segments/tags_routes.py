@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
@@ -15,12 +16,13 @@ from cdp.model import Identifier
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
-from cdp.segments import segments_store, tag_values_engine, tags_store
+from cdp.segments import segments_store, tag_failures_store, tag_values_engine, tags_store
 from cdp.segments.builtins import computations_store
 from cdp.segments.builtins.computations_store import Computation
 from cdp.segments.builtins.registry import find_kind
 from cdp.segments.definitions import Definition, UnitName, clean_document
 from cdp.segments.members_routes import read_since
+from cdp.segments.moves_store import count_waiting
 from cdp.segments.paths import read_path
 from cdp.segments.refresh import read_definitions
 from cdp.segments.routes import require_key, require_no_cycle, show_status
@@ -31,11 +33,16 @@ from cdp.segments.service import (
     Segments,
     TagWriter,
 )
+from cdp.segments.sql_tags import read_sql
+from cdp.segments.tag_failures_store import TagFailure
+from cdp.segments.tag_moves import describe_move
 from cdp.segments.tags import CATEGORIES, TYPES, decide_type, parse_definition, require_type
 from cdp.segments.tags_store import Tag
+from cdp.segments.transitions import find_field
 from cdp.storage.database import Driver, driver
 
 _MOVES_SHOWN = timedelta(days=30)
+_QUERY_PAUSE = 0.1
 
 
 class _Body(BaseModel):
@@ -102,13 +109,15 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
         with services.database.transaction() as connection:
             tx = driver(connection)
             segments_store.lock_definitions(tx)
-            _check(services, tx, Definition("tag", body.key, document, 0), body.type)
+            asked = body.type if "type" in body.model_fields_set else None
+            definition = Definition("tag", body.key, document, 0)
+            type = _check(services, tx, definition, body.type, asked)
             tag = tags_store.create_tag(
                 tx,
                 key=body.key,
                 name=clean_document(body.name) or body.key,
                 category=body.category,
-                type=decide_type(document, body.type),
+                type=type,
                 document=document,
                 now=now(),
             )
@@ -128,10 +137,10 @@ def _add_definitions(router: APIRouter, services: Segments) -> None:
             segments_store.lock_definitions(tx)
             old = _require_tag(tx, key)
             category = body.category or old.category
-            kind = decide_type(document, body.type or old.type)
+            given = body.type or old.type
             _require_one_of(category, CATEGORIES, "/category")
-            _require_one_of(kind, TYPES, "/type")
-            _check(services, tx, Definition("tag", key, document, 0), kind)
+            _require_one_of(given, TYPES, "/type")
+            kind = _check(services, tx, Definition("tag", key, document, 0), given, given)
             tag = tags_store.update_tag(
                 tx,
                 key,
@@ -206,30 +215,39 @@ def _place_values(
 def _add_reading(router: APIRouter, services: Segments) -> None:
     @router.get("/v1/tags")
     def list_tags(
-        caller: SegmentReader, limit: Limit = 100, cursor: str | None = None
+        caller: SegmentReader,
+        category: Annotated[str | None, Query(description="Only those of a category.")] = None,
+        limit: Limit = 100,
+        cursor: str | None = None,
     ) -> dict[str, Any]:
         """List tags by key."""
+        if category is not None:
+            _require_one_of(category, CATEGORIES, "/category")
         after = decode_cursor(cursor, tuple[str])[0] if cursor else ""
         freshness = services.freshness()
         with services.database.transaction() as connection:
             tx = driver(connection)
-            found = tags_store.list_tags(tx, limit=limit + 1, after=after)
+            found = tags_store.list_tags(tx, limit=limit + 1, after=after, category=category)
             computed = _read_computations(tx, found)
+            failures = tag_failures_store.list_failures(tx)
         page, following = cut_page(found, limit, lambda tag: (tag.key,))
         counts = tag_values_engine.count_by_tag(services.reader)
-        rows = [_show(services, tag, counts.get(tag.key, 0), computed.get(tag.key)) for tag in page]
+        rows = [
+            _show(
+                services,
+                tag,
+                counts.get(tag.key, 0),
+                computed.get(tag.key),
+                failures.get(tag.key),
+            )
+            for tag in page
+        ]
         return {"data": rows, "next": following, **freshness}
 
     @router.get("/v1/tags/{key}")
     def get_tag(caller: SegmentReader, key: str) -> dict[str, Any]:
         """Show a tag, its definition and how far its values are computed."""
-        freshness = services.freshness()
-        with services.database.transaction() as connection:
-            tx = driver(connection)
-            tag = _require_tag(tx, key)
-            computed = _read_computation(tx, tag)
-        count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
-        return {**_show(services, tag, count, computed), **freshness}
+        return _read_and_show(services, key)
 
     @router.get("/v1/tags/{key}/distribution")
     def get_distribution(
@@ -253,15 +271,20 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
         freshness = services.freshness()
         with services.database.transaction() as connection:
             tx = driver(connection)
-            after = read_since(key, since, _require_tag(tx, key).first_change_no)
+            tag = _require_tag(tx, key)
+            after = read_since(key, since, tag.first_change_no)
             found = tags_store.list_tag_changes(tx, key, after=after, limit=limit)
         reached = found[-1].change_no if found else after
+        field = find_field(tag.document)
         rows = [
             {
                 "profile_id": row.profile_id,
+                "from": row.before,
+                "to": row.value,
                 "value": row.value,
                 "at": format_time(row.at),
                 "cause": row.cause,
+                "reason": describe_move(row.before, row.value, field),
                 "version": row.version,
             }
             for row in found
@@ -286,27 +309,66 @@ def _require_one_of(value: str, allowed: tuple[str, ...], path: str) -> None:
         raise Unprocessable("bad_value", f"choose one of {', '.join(allowed)}", path=path)
 
 
-def _check(services: Segments, tx: Driver, definition: Definition, type: str) -> None:
+def _check(
+    services: Segments, tx: Driver, definition: Definition, type: str, asked: str | None
+) -> str:
+    """Check a definition; return the type of its values. ``asked`` is that which was written."""
     definitions = read_definitions(tx)
+    document = definition.document
+    type = decide_type(document, type)
+    if isinstance(document, dict) and isinstance(document.get("sql"), str):
+        type = asked or _read_sql_type(services, read_sql(document), None)
     rules = parse_definition(
-        definition.document,
+        document,
         type=type,
         segments={each.key for each in definitions if each.kind == "segment"},
         tags={each.key for each in definitions if each.kind == "tag"},
         normalise=services.normalise,
     )
     require_no_cycle(definition, definitions, rules)
+    if "sql" in document:
+        _read_sql_type(services, document["sql"], type)
+    return type
+
+
+def _read_sql_type(services: Segments, sql: str, type: str | None) -> str:
+    if services.queries is None:
+        raise Unprocessable("sql_refused", "no SQL is run here", path="/definition/sql")
+    return services.queries.check(sql, type)
 
 
 def _evaluate_and_show(services: Segments, key: str) -> dict[str, Any]:
     services.refresher.refresh_until_done(now, seconds=EVALUATION_PATIENCE)
+    end = time.monotonic() + EVALUATION_PATIENCE
+    while _awaits_query(services, key) and time.monotonic() < end:
+        time.sleep(_QUERY_PAUSE)
+        services.refresher.refresh_until_done(now, seconds=EVALUATION_PATIENCE)
+    return _read_and_show(services, key)
+
+
+def _awaits_query(services: Segments, key: str) -> bool:
+    """Whether a tag's SQL has neither given values nor failed yet."""
+    with services.database.transaction() as connection:
+        tx = driver(connection)
+        tag = _require_tag(tx, key)
+        failure = tag_failures_store.list_failures(tx).get(key)
+    has_failed = failure is not None and failure.version == tag.version
+    return "sql" in tag.document and tag.definition.is_behind and not has_failed
+
+
+def _read_and_show(services: Segments, key: str) -> dict[str, Any]:
     freshness = services.freshness()
     with services.database.transaction() as connection:
         tx = driver(connection)
         tag = _require_tag(tx, key)
-        computed = computations_store.find_computation(tx, key)
+        computed = _read_computation(tx, tag)
+        failure = tag_failures_store.list_failures(tx).get(key)
+        waiting = count_waiting(tx, key) if "transitions" in tag.document else None
     count = tag_values_engine.count_by_tag(services.reader).get(key, 0)
-    return {**_show(services, tag, count, computed), **freshness}
+    shown = _show(services, tag, count, computed, failure)
+    if waiting is not None:
+        shown["waiting"] = [{**row, "next_at": format_time(row["next_at"])} for row in waiting]
+    return {**shown, **freshness}
 
 
 def _read_computation(tx: Driver, tag: Tag) -> Computation | None:
@@ -327,9 +389,21 @@ def _read_computations(tx: Driver, tags: list[Tag]) -> dict[str, Computation | N
     }
 
 
-def _show(services: Segments, tag: Tag, count: int, computed: Computation | None) -> dict[str, Any]:
+def _show(
+    services: Segments,
+    tag: Tag,
+    count: int,
+    computed: Computation | None,
+    failure: TagFailure | None,
+) -> dict[str, Any]:
     kind = find_kind(tag.document)
     status = show_status(services, tag.definition)
+    error: dict[str, Any] | None = None
+    if failure is not None and failure.version == tag.version:
+        status = "failing"
+        error = {"code": failure.code, "message": failure.message, "at": format_time(failure.at)}
+    elif status == "failing":
+        error = {"code": "evaluation_failed", "message": "it could not be evaluated", "at": None}
     if status == "ready" and computed is not None:
         status = computed.status
     return {
@@ -340,6 +414,7 @@ def _show(services: Segments, tag: Tag, count: int, computed: Computation | None
         "definition": tag.document,
         "version": tag.version,
         "status": status,
+        "error": error,
         "count": count,
         "summary": computed and computed.summary,
         "model": computed and computed.model,

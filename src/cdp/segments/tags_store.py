@@ -11,6 +11,8 @@ from typing import Any
 from cdp.model import Identifier
 from cdp.segments.builtins.computations_store import delete_computation
 from cdp.segments.definitions import Definition
+from cdp.segments.moves_store import delete_moves
+from cdp.segments.tag_failures_store import delete_failure
 from cdp.storage.database import Driver
 
 _COLUMNS = """key, name, category, type, definition, version, evaluated_version, first_change_no,
@@ -47,14 +49,30 @@ class TagChange:
     at: datetime
     cause: str
     version: int
+    before: Any
+    """The value until then; ``None`` where there was none."""
 
 
-def list_tags(connection: Driver, *, limit: int | None = None, after: str = "") -> list[Tag]:
+def list_tags(
+    connection: Driver,
+    *,
+    limit: int | None = None,
+    after: str = "",
+    category: str | None = None,
+) -> list[Tag]:
     """Return the tags by key, after the key ``after``; all of them without ``limit``."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM tags WHERE key > %s ORDER BY key LIMIT %s", (after, limit)
+        f"""SELECT {_COLUMNS} FROM tags
+             WHERE key > %s AND (%s::text IS NULL OR category = %s) ORDER BY key LIMIT %s""",
+        (after, category, category, limit),
     )
     return [Tag(*row) for row in rows]
+
+
+def list_types(connection: Driver) -> dict[str, str]:
+    """Return the type of the values of each tag by SQL, by key."""
+    rows = connection.execute("SELECT key, type FROM tags WHERE definition -> 'sql' IS NOT NULL")
+    return {row[0]: row[1] for row in rows}
 
 
 def find_tag(connection: Driver, key: str) -> Tag | None:
@@ -113,6 +131,8 @@ def delete_tag(connection: Driver, key: str) -> bool:
     """Remove the definition and what was set by hand. Return whether it existed."""
     connection.execute("DELETE FROM manual_tag_values WHERE key = %s", (key,))
     delete_computation(connection, key)
+    delete_failure(connection, key)
+    delete_moves(connection, key)
     return connection.execute("DELETE FROM tags WHERE key = %s", (key,)).rowcount == 1
 
 
@@ -172,8 +192,13 @@ def read_manual_values(
 def list_tag_changes(connection: Driver, key: str, *, after: int, limit: int) -> list[TagChange]:
     """Return changes of a tag's values in order, after the change ``after``."""
     rows = connection.execute(
-        """SELECT change_no, profile_id, value, at, cause, version FROM tag_changes
-            WHERE key = %s AND change_no > %s ORDER BY change_no LIMIT %s""",
+        """SELECT c.change_no, c.profile_id, c.value, c.at, c.cause, c.version,
+                  (SELECT b.value FROM tag_changes b
+                    WHERE b.profile_id = c.profile_id AND b.key = c.key
+                      AND b.change_no < c.change_no
+                    ORDER BY b.change_no DESC LIMIT 1)
+             FROM tag_changes c
+            WHERE c.key = %s AND c.change_no > %s ORDER BY c.change_no LIMIT %s""",
         (key, after, limit),
     )
     return [TagChange(*row) for row in rows]

@@ -200,6 +200,7 @@ def read_built_in(
     if kind is None:
         message = f"built in are {', '.join(KINDS)}"
         raise mistake("unknown_builtin", message, f"{path}/builtin")
+    document = {name: value for name, value in document.items() if name != "transitions"}
     return read_definition(
         document, kind.read_settings, reads_orders=kind.reads_orders, context=context, path=path
     )
