@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -29,5 +30,12 @@ HAVING bool_or(s.fact = 'member' AND s.value = 'true')
 
 def read_accounts(connection: Driver, profile_no: int, now: datetime) -> list[dict[str, Any]]:
     """Return the accounts of a person as of ``now``, with their role there when it is known."""
+    return ask_accounts(connection, profile_no, now)()
+
+
+def ask_accounts(
+    connection: Driver, profile_no: int, now: datetime
+) -> Callable[[], list[dict[str, Any]]]:
+    """Send what ``read_accounts`` asks; return what waits for the answer."""
     rows = connection.execute(_ACCOUNTS, {"person": profile_no, "now": now})
-    return [{"account_id": account_id, "role": role} for account_id, role in rows]
+    return lambda: [{"account_id": account_id, "role": role} for account_id, role in rows]

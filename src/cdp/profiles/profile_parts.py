@@ -15,11 +15,11 @@ from cdp.access import masking
 from cdp.access.scopes import Caller
 from cdp.errors import Unprocessable
 from cdp.profiles import profile_document as documents
-from cdp.profiles.accounts_read_store import read_accounts
+from cdp.profiles.accounts_read_store import ask_accounts
 from cdp.profiles.profile_store import PARTS, Source, read_segments, read_tags
-from cdp.profiles.service_read_store import read_service_counts
+from cdp.profiles.service_read_store import ask_service_counts
 from cdp.profiles.timeline_store import Archived, read_timeline
-from cdp.profiles.touches_store import read_touches
+from cdp.profiles.touches_store import ask_touches
 from cdp.runtime.clock import format_time
 from cdp.runtime.cursors import cut_page
 from cdp.storage.database import Driver
@@ -53,22 +53,39 @@ class Member(NamedTuple):
     """Members of the document that are read together."""
 
     names: tuple[str, ...]
-    read: Callable[[PartQuery], Sequence[Any]]
-    """Returns their values in order."""
+    ask: Callable[[PartQuery], Callable[[], Sequence[Any]]]
+    """Sends what is asked of the database; what it returns waits for their values, in order."""
 
 
-def read_touches_part(query: PartQuery) -> Sequence[Any]:
-    """Return the first and the last touch of a person until now."""
-    touches = read_touches(query.tx, query.profile_no, query.now)
-    if not query.is_masked:
-        return touches
-    return [one if one is None else masking.mask_properties(one) for one in touches]
+def ask_touches_part(query: PartQuery) -> Callable[[], Sequence[Any]]:
+    """Ask for the first and the last touch of a person until now."""
+    receive = ask_touches(query.tx, query.profile_no, query.now)
+
+    def show() -> Sequence[Any]:
+        touches = receive()
+        if not query.is_masked:
+            return touches
+        return [one if one is None else masking.mask_properties(one) for one in touches]
+
+    return show
+
+
+def ask_accounts_part(query: PartQuery) -> Callable[[], Sequence[Any]]:
+    """Ask for the accounts of a person."""
+    receive = ask_accounts(query.tx, query.profile_no, query.now)
+    return lambda: [receive()]
+
+
+def ask_service_part(query: PartQuery) -> Callable[[], Sequence[Any]]:
+    """Ask for a person's service in numbers."""
+    receive = ask_service_counts(query.tx, query.profile_no, query.now)
+    return lambda: [receive()]
 
 
 DOCUMENT: tuple[Member, ...] = (
-    Member(("accounts",), lambda one: [read_accounts(one.tx, one.profile_no, one.now)]),
-    Member(("first_touch", "last_touch"), read_touches_part),
-    Member(("service",), lambda one: [read_service_counts(one.tx, one.profile_no, one.now)]),
+    Member(("accounts",), ask_accounts_part),
+    Member(("first_touch", "last_touch"), ask_touches_part),
+    Member(("service",), ask_service_part),
 )
 ALWAYS = frozenset({"id", "asked_as", "redirected_from"})
 FIELDS = frozenset(
@@ -147,11 +164,23 @@ def parse_include(text: str | None, parts: Mapping[str, ReadPart]) -> list[str]:
 
 def read_members(query: PartQuery, fields: Fields | None) -> dict[str, Any]:
     """Return the wanted ones of the members in ``DOCUMENT``."""
-    found: dict[str, Any] = {}
-    for member in DOCUMENT:
-        if fields is None or fields.wants(member.names):
-            found.update(zip(member.names, member.read(query), strict=True))
-    return found
+    with query.tx.pipeline():
+        receive = ask_members(query, fields)
+    return receive()
+
+
+def ask_members(query: PartQuery, fields: Fields | None) -> Callable[[], dict[str, Any]]:
+    """Send what ``read_members`` asks; return what waits for the answer."""
+    asked = [
+        (member.names, member.ask(query))
+        for member in DOCUMENT
+        if fields is None or fields.wants(member.names)
+    ]
+    return lambda: {
+        name: value
+        for names, receive in asked
+        for name, value in zip(names, receive(), strict=True)
+    }
 
 
 def read_events_part(query: PartQuery) -> Any:

@@ -29,10 +29,10 @@ from cdp.profiles.profile_parts import (
     Fields,
     PartQuery,
     ReadPart,
+    ask_members,
     list_needed,
     parse_fields,
     parse_include,
-    read_members,
     show_segments,
     show_tags,
 )
@@ -199,7 +199,11 @@ def read_document(
     asked: Identifier, found: Found, query: PartQuery, wanted: Fields | None
 ) -> dict[str, Any]:
     """Return the profile as ``query`` asks, of which ``wanted`` members (None: all) are read."""
-    person = read_person_at(query.tx, found, query.now, query.archived, list_needed(wanted))
+    # One round trip for all of it: what is asked within waits for nothing.
+    with query.tx.pipeline():
+        receive = ask_members(query, wanted)
+        person = read_person_at(query.tx, found, query.now, query.archived, list_needed(wanted))
+        members = receive()
     shown = documents.show_person(person, query.sources, query.now, is_masked=query.is_masked)
     is_old_id = asked.type == PROFILE_ID and asked.value != person.profile_id
     document = {
@@ -207,7 +211,7 @@ def read_document(
         "asked_as": str(asked),
         "redirected_from": asked.value if is_old_id else None,
         **shown,
-        **read_members(query, wanted),
+        **members,
     }
     return document if wanted is None else wanted.cut(document)
 

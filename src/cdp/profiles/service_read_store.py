@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +32,18 @@ SELECT count(*) FILTER (WHERE kind = 'ticket' AND is_open),
 
 def read_service_counts(connection: Driver, profile_no: int, now: datetime) -> dict[str, Any]:
     """Return how many tickets and complaints are open at ``now``, and the last recommendation."""
-    row = connection.execute(_COUNTS, {"person": profile_no, "now": now}).fetchone()
+    return ask_service_counts(connection, profile_no, now)()
+
+
+def ask_service_counts(
+    connection: Driver, profile_no: int, now: datetime
+) -> Callable[[], dict[str, Any]]:
+    """Send what ``read_service_counts`` asks; return what waits for the answer."""
+    cursor = connection.execute(_COUNTS, {"person": profile_no, "now": now})
+    return lambda: _show(cursor.fetchone())
+
+
+def _show(row: tuple[Any, ...] | None) -> dict[str, Any]:
     assert row is not None
     open_tickets, tickets, open_complaints, nps, at = row
     return {

@@ -8,6 +8,7 @@ right after every merge, unmerge and late event.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -55,16 +56,24 @@ def read_touches(
 
     Ties of event time are settled by source and message id, whatever arrived first.
     """
+    with connection.pipeline():
+        receive = ask_touches(connection, profile_no, at)
+    return receive()
+
+
+def ask_touches(
+    connection: Driver, profile_no: int, at: datetime | None = None
+) -> Callable[[], tuple[dict[str, Any] | None, dict[str, Any] | None]]:
+    """Send what ``read_touches`` asks; return what waits for the answer."""
     parameters = {
         "person": profile_no,
         "at": "infinity" if at is None else at,
         "marked": _MARKED,
         "host": _HOST,
     }
-    with connection.pipeline():
-        first = connection.execute(_FIRST, parameters)
-        last = connection.execute(_LAST, parameters)
-    return _show(first.fetchone()), _show(last.fetchone())
+    first = connection.execute(_FIRST, parameters)
+    last = connection.execute(_LAST, parameters)
+    return lambda: (_show(first.fetchone()), _show(last.fetchone()))
 
 
 def _show(row: tuple[Any, ...] | None) -> dict[str, Any] | None:
