@@ -44,6 +44,12 @@ def upgrade() -> None:
               AND m.at >= np.since AND m.at < np.until"""
     )
     op.execute(_SAID)
+    # A device that became shared in the batch that parted its component left its own profile there.
+    op.execute(
+        """UPDATE nodes s SET component_id = n.component_id FROM nodes n
+            WHERE s.variant = 'shared' AND n.variant = '' AND n.type = s.type
+              AND n.value = s.value AND n.component_id <> s.component_id"""
+    )
 
 
 def downgrade() -> None:

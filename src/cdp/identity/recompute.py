@@ -435,8 +435,10 @@ class _Recomputation:
             device = stored.nodes[key.node_id]
             since = resolution.assignments[key.node_id][-1].since
             assert since is not None
+            # Where the device is in the end: what was hot may have parted the component by now.
+            home = self.done.labels.get(key.node_id, stored.component_of.get(key.node_id, label))
             node_id, profile_id = make_shared_node(
-                self.conn, self.salt, Identifier(device.type, device.value), label, since
+                self.conn, self.salt, Identifier(device.type, device.value), home, since
             )
             stored.shared_nodes[key.node_id] = node_id
             stored.profile_ids[node_id] = profile_id
