@@ -29,7 +29,7 @@ from cdp.profiles.profile_store import read_people, read_segments, read_sources,
 from cdp.profiles.said import list_changes
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.touches_store import read_touches
-from cdp.profiles.traits import list_history
+from cdp.profiles.traits import fold_traits, list_history
 from cdp.runtime.clock import format_time
 from cdp.service.fold import show_service
 from cdp.service.service_store import read_service_events
@@ -104,16 +104,14 @@ class _Export:
         profile = documents.show_person(person, self._sources, self._now, is_masked=False)
         self._put_json("profile", {**profile, "first_touch": first, "last_touch": last})
         self._put("identifiers", profile["identifiers"])
-        registers = documents.show_trait_rows(
-            person.registers, self._sources, with_provenance=True, is_masked=False
-        )
-        self._put("traits", registers)
+        traits = fold_traits(person.registers, self._now)
+        self._put("traits", documents.show_sourced_traits(traits, self._sources, is_masked=False))
         said = list_history(list_changes(read_said(self._tx, self._no, self._archived)), self._now)
         self._put(
             "trait_history",
             documents.show_trait_rows(said, self._sources, with_provenance=True, is_masked=False),
         )
-        stated = [*read_statements(self._tx, self._no), *person.statements]
+        stated = [*read_statements(self._tx, self._no, self._archived), *person.statements]
         history = [(one.purpose, one) for one in list_consent_history(stated, self._now)]
         self._put("consents", show_statements(history, self._sources, is_masked=False))
         self._put("accounts", read_accounts(self._tx, self._no, self._now))

@@ -149,6 +149,7 @@ async def test_a_profile_is_shown_with_all_that_is_known(
                 "sources": ["shop"],
             },
         ],
+        "name": "安妮",
         "traits": {"email": "ann@example.com", "name": "安妮", "plan": "pro"},
         "accounts": [],
         "first_seen": "2026-03-01T08:00:00.000Z",

@@ -29,7 +29,8 @@ def chosen() -> Iterator[None]:
     "name",
     [*CHOSEN, "WeChat", "wechat.id", "名片.city", "a", "b", "a.b.c", "nickname.first", "nick_name",
      "email", "work email", "address.email", "address.city", "x.name.z", "name", "plan", "城市",
-     "shipping_address", "birthday", "dob", "first-name", "email_opt_in"],
+     "shipping_address", "birthday", "dob", "first-name", "email_opt_in", "姓名", "手机",
+     "收货地址", "地址簿", "公司手机", "名片夹", "生日", "姓 名"],
 )  # fmt: skip
 def test_sql_and_the_api_agree_on_what_was_chosen(name: str) -> None:
     sql = f"SELECT {masks.is_personal('t.name', CHOSEN)} FROM (SELECT $n AS name) t"

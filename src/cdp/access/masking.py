@@ -22,9 +22,12 @@ _NAMES = frozenset(
         "name", "firstname", "lastname", "middlename", "fullname", "givenname", "familyname",
         "nickname", "realname", "surname", "username", "displayname",
         "birthday", "birthdate", "birth", "dateofbirth", "dob",
+        "姓名", "真实姓名", "名字", "姓", "名", "姓氏", "昵称", "生日", "出生日期", "手机号",
+        "手机号码",
     }
 )  # fmt: skip
-_ENDINGS = ("email", "emailaddress", "phone", "phonenumber", "mobile", "mobilenumber", "address")
+_ENDINGS = ("email", "emailaddress", "phone", "phonenumber", "mobile", "mobilenumber", "address",
+            "邮箱", "电子邮件", "手机", "电话", "地址")  # fmt: skip
 _EMAIL = re.compile(r"[^\s@/?&=<>\"',;:]+(?:@|%40)[^\s@/?&=<>\"',;:]+\.[^\s@/?&=<>\"',;:]+")
 _PHONE = re.compile(r"\+\d{8,15}")
 

@@ -20,9 +20,15 @@ _NAMES = (
     "nickname", "realname", "surname", "username", "displayname",
 )  # fmt: skip
 _OTHERS = ("birthday", "birthdate", "birth", "dateofbirth", "dob")
+_HAN_NAMES = (
+    "姓名", "真实姓名", "名字", "姓", "名", "姓氏", "昵称", "生日", "出生日期", "手机号",
+    "手机号码",
+)  # fmt: skip
+_HAN_ENDINGS = ("邮箱", "电子邮件", "手机", "电话", "地址")
 _ENDINGS = ("email", "emailaddress", "phone", "phonenumber", "mobile", "mobilenumber", "address")
 
 _GAP = r"[^0-9A-Za-z.\"\\]*"
+_HAN_GAP = r"[^\p{L}\p{N}.\"\\]*"
 _EDGE = r"[^\s@/?&=<>\"',;:\\]"
 # A backslash and what follows belong together, or what is left would not be JSON any more.
 _EMAIL = rf"(?:\\.|{_EDGE})+(?:@|%40){_EDGE}+\.{_EDGE}+"
@@ -33,12 +39,16 @@ _TEXT = r'"(?:[^"\\]|\\.)*"'
 _DEPTH = 5
 
 
-def _spell(words: tuple[str, ...]) -> str:
-    return "|".join(_GAP.join(word) for word in words)
+def _spell(words: tuple[str, ...], gap: str = _GAP) -> str:
+    return "|".join(gap.join(word) for word in words)
 
 
 def _key(exact: tuple[str, ...]) -> str:
-    return rf"(?:{_GAP}(?:{_spell(exact)}){_GAP}|[^\"\\]*(?:{_spell(_ENDINGS)}){_GAP})"
+    return (
+        rf"(?:{_GAP}(?:{_spell(exact)}){_GAP}|[^\"\\]*(?:{_spell(_ENDINGS)}){_GAP}"
+        rf"|{_HAN_GAP}(?:{_spell(_HAN_NAMES, _HAN_GAP)}){_HAN_GAP}"
+        rf"|[^\"\\]*(?:{_spell(_HAN_ENDINGS, _HAN_GAP)}){_HAN_GAP})"
+    )
 
 
 def _nested_value() -> str:

@@ -10,14 +10,17 @@ from cdp.access import masking
 from cdp.profiles.consent import join_consents
 from cdp.profiles.profile_store import Node, Person, Source
 from cdp.profiles.timeline_store import TimelineEvent
-from cdp.profiles.traits import Register, join_traits
+from cdp.profiles.trait_sources import list_sources
+from cdp.profiles.traits import Register, Trait, join_traits
 from cdp.runtime.clock import format_time
+from cdp.standard_traits import find_display_name, find_flag
 
 Sources = Mapping[int, Source]
 _UNKNOWN = Source("", "")
 
 MEMBERS: Mapping[str, frozenset[str]] = {
     "identifiers": frozenset({"nodes"}),
+    "name": frozenset({"traits"}),
     "traits": frozenset({"traits"}),
     "first_seen": frozenset({"nodes"}),
     "last_seen": frozenset({"nodes"}),
@@ -34,12 +37,13 @@ MEMBERS: Mapping[str, frozenset[str]] = {
 def show_person(
     person: Person, sources: Sources, now: datetime, *, is_masked: bool
 ) -> dict[str, Any]:
-    """Return a profile: identifiers, traits, counts and consent as they stand at ``now``."""
+    """Return a profile as it stands at ``now``: identifiers, what to call them, traits, counts."""
     first = [node.first_seen for node in person.nodes if node.first_seen is not None]
     last = [node.last_seen for node in person.nodes if node.last_seen is not None]
     return {
         "id": person.profile_id,
         "identifiers": show_identifiers(person.nodes, sources, is_masked=is_masked),
+        "name": show_name(person.registers, now, is_masked=is_masked),
         "traits": show_traits(person.registers, now, is_masked=is_masked),
         "first_seen": _show_time(min(first, default=None)),
         "last_seen": _show_time(max(last, default=None)),
@@ -77,26 +81,69 @@ def show_traits(registers: Iterable[Register], at: datetime, *, is_masked: bool)
     return masking.mask_traits(values) if is_masked else values
 
 
+def show_name(registers: Iterable[Register], at: datetime, *, is_masked: bool) -> str | None:
+    """Return what to call a person as of ``at``, put together where only parts were said."""
+    traits = join_traits(registers, at)
+    found = find_display_name({name: register.value for name, register in traits.items()})
+    if found is None:
+        return None
+    name, trait = found
+    return str(masking.mask_traits({trait: name})[trait]) if is_masked else name
+
+
 def show_trait_rows(
     registers: Iterable[Register], sources: Sources, *, with_provenance: bool, is_masked: bool
 ) -> list[dict[str, Any]]:
-    """Return one row per register: the trait, its value, and where it comes from."""
+    """Return one row per register: the trait, its value, and where it comes from.
+
+    ``flag`` says what is odd about a value, such as a birthday on 29 February 1900.
+    """
     rows = []
     for register in registers:
-        value = register.value
-        if is_masked:
-            value = masking.mask_traits({register.name: value})[register.name]
-        row: dict[str, Any] = {"name": register.name, "value": value}
+        row = {
+            "name": register.name,
+            "value": _mask_trait(register.name, register.value, is_masked),
+        }
         if with_provenance:
-            source = sources.get(register.source_number, _UNKNOWN)
-            row |= {
-                "source": source.name,
-                "source_id": source.source_id,
-                "at": format_time(register.at),
-                "message_id": register.message_id,
-            }
+            row |= _show_source(register, sources)
+            flag = find_flag(register.name, register.value, register.at)
+            row |= {} if flag is None else {"flag": flag}
         rows.append(row)
     return rows
+
+
+def show_sourced_traits(
+    traits: Mapping[str, Trait], sources: Sources, *, is_masked: bool
+) -> list[dict[str, Any]]:
+    """Return one row per trait with where it comes from; ``parts`` tells it of each part."""
+    rows = show_trait_rows(
+        [trait.newest for trait in traits.values()],
+        sources,
+        with_provenance=True,
+        is_masked=is_masked,
+    )
+    for row, trait in zip(rows, traits.values(), strict=True):
+        parts = [
+            {"path": path, "value": _mask_trait(path, value, is_masked)}
+            | _show_source(register, sources)
+            for path, value, register in list_sources(trait)
+        ]
+        row |= {"parts": parts} if parts else {}
+    return rows
+
+
+def _mask_trait(name: str, value: Any, is_masked: bool) -> Any:
+    return masking.mask_traits({name: value})[name] if is_masked else value
+
+
+def _show_source(register: Register, sources: Sources) -> dict[str, Any]:
+    source = sources.get(register.source_number, _UNKNOWN)
+    return {
+        "source": source.name,
+        "source_id": source.source_id,
+        "at": format_time(register.at),
+        "message_id": register.message_id,
+    }
 
 
 def show_consent(person: Person, sources: Sources, now: datetime) -> dict[str, Any]:

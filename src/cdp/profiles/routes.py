@@ -49,7 +49,7 @@ from cdp.profiles.profile_store import (
 )
 from cdp.profiles.said import list_changes, list_registers, list_statements
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
-from cdp.profiles.traits import join_traits, list_history
+from cdp.profiles.traits import fold_traits, list_history
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import format_time, now, parse_time
 from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
@@ -232,7 +232,7 @@ def make_query(
     )
 
 
-_AS_OF = ("identifiers", "traits", "consent", "accounts")
+_AS_OF = ("identifiers", "name", "traits", "consent", "accounts")
 
 
 def as_of(wanted: Fields | None) -> Fields:
@@ -287,7 +287,8 @@ def _add_traits(router: APIRouter, people: People) -> None:
     ) -> Response:
         """Show each trait, as of `at`; with `provenance` who said it, when, and in which message.
 
-        With `history` everything that was said until then, newest first; null is a removal.
+        Of a trait said in parts, `parts` tells it of each. With `history` everything that was said
+        until then, newest first; null is a removal.
         """
         moment = _parse_moment("at", at) or now()
         with people.find(p) as (tx, _, found):
@@ -296,14 +297,16 @@ def _add_traits(router: APIRouter, people: People) -> None:
                 registers = list_history(list_changes(said), moment)
             else:
                 person = read_person_at(tx, found, moment, people.archived)
-                registers = list(join_traits(person.registers, moment).values())
+                traits = fold_traits(person.registers, moment)
+                registers = [trait.newest for trait in traits.values()]
             sources = read_sources(tx)
-        rows = documents.show_trait_rows(
-            registers,
-            sources,
-            with_provenance=provenance or history,
-            is_masked=not caller.sees_personal,
-        )
+        is_masked = not caller.sees_personal
+        if provenance and not history:
+            rows = documents.show_sourced_traits(traits, sources, is_masked=is_masked)
+        else:
+            rows = documents.show_trait_rows(
+                registers, sources, with_provenance=history, is_masked=is_masked
+            )
         return answer_rows(rows, None)
 
 
