@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cdp.segments.compile_accounts import account_members
-from cdp.segments.compile_bulk import count_ballot, trait_ballot
+from cdp.segments.compile_bulk import MOST_COUNTED, count_ballot, trait_ballot
 from cdp.segments.compile_facts import (
     consent_members,
     identifier_members,
@@ -147,7 +147,9 @@ class _Compiler:
                 others.append((rule, is_negated))
         ballots: list[Ballot] = []
         if len(counts) > MOST_JOINED:
-            ballots.append(count_ballot(counts, self._scope, self._parameters))
+            for start in range(0, len(counts), MOST_COUNTED):
+                some = counts[start : start + MOST_COUNTED]
+                ballots.append(count_ballot(some, self._scope, self._parameters))
             counts = []
         if len(traits) > MOST_JOINED:
             ballots.append(trait_ballot(traits, self._scope, self._parameters))
