@@ -34,6 +34,22 @@ RULE = (
     '{"event": "Order Refunded", "within": {"last": "30d"}, "count": {"op": "eq", "value": 0}}, '
     '{"consent": "marketing", "op": "granted"}]}'
 )
+EXAMPLE_SEGMENTS: dict[str, tuple[str, Any]] = {
+    "high_value": (
+        "High value",
+        {"tag": "value_tier.tier", "op": "in", "value": ["platinum", "gold"]},
+    ),
+    "potential": (
+        "Potential",
+        {
+            "tag": "rfm.group",
+            "op": "in",
+            "value": ["new", "promising", "potential_loyalist"],
+        },
+    ),
+    "churn_risk": ("Churn risk", {"tag": "churn_risk.band", "op": "eq", "value": "high"}),
+    "low_frequency": ("Low frequency", {"tag": "rfm.f", "op": "lte", "value": 2}),
+}
 QUESTION = (
     "select event, count(*) as events, count(distinct profile_id) as people "
     "from events where type = 'track' group by event order by events desc"
@@ -53,6 +69,7 @@ def run_demo(*, people: int, days: int, seed: int, end: str | None) -> None:
             poster = WirePoster(http, find_write_keys(client), say=_remark)
             _post_all(poster, seed, people, days, last)
         _wait_until_seen(client, list(poster.receipts.values()))
+        make_examples(client)
         print_rows(
             [{"source": _SOURCES[name][0], "accepted": n} for name, n in poster.accepted.items()],
             as_json=False,
@@ -60,6 +77,16 @@ def run_demo(*, people: int, days: int, seed: int, end: str | None) -> None:
         if poster.rejected:
             print_rows(poster.rejected[:10], as_json=False)
         print(_describe_next(client.url))
+
+
+def make_examples(client: ApiClient) -> None:
+    """Make the standard tags and the example segments that do not exist yet."""
+    with error_console().status("computing tags and example segments"):
+        client.call("POST", "/v1/tags/standard")
+        known = {row["key"] for row in client.pages("/v1/segments", limit=1000)}
+        for key, (name, rule) in EXAMPLE_SEGMENTS.items():
+            if key not in known:
+                client.call("POST", "/v1/segments", body={"key": key, "name": name, "rule": rule})
 
 
 def find_write_keys(client: ApiClient) -> dict[SourceName, str]:
@@ -140,6 +167,12 @@ def _read_end(text: str | None) -> datetime:
 
 def _describe_next(url: str) -> str:
     return f"""
+Tags (RFM, value tiers, churn risk, lifecycle, …) and four segments are there:
+
+  cdp tag list
+  cdp tag distribution rfm --field group
+  cdp segment members high_value --fields email,tags.value_tier.tier
+
 Try next:
 
   cdp segment create loyal --name "Paid twice in 30 days" --rule {shlex.quote(RULE)}

@@ -50,6 +50,25 @@ def create_tag(
         print_record(client.call("POST", "/v1/tags", body=body), as_json=as_json)
 
 
+@app.command("add-standard")
+def add_standard_tags(as_json: JsonFlag = False) -> None:
+    """Make the built-in tags with default settings; keys that exist stay as they are."""
+    with open_client() as client:
+        print_record(client.call("POST", "/v1/tags/standard"), as_json=as_json)
+
+
+@app.command("history")
+def show_history(
+    key: str,
+    field: Annotated[str | None, typer.Option(help="A dotted path into the value.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how many people had each value, day by day."""
+    with open_client() as client:
+        answer = client.call("GET", f"/v1/tags/{key}/history", params={"field": field})
+    print_rows(answer["data"], as_json=as_json)
+
+
 @app.command("show")
 def show_tag(key: str, as_json: JsonFlag = False) -> None:
     """Show a tag with its definition and state."""

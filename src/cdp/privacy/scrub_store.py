@@ -30,7 +30,7 @@ TABLES: tuple[str, ...] = (
     "profile_changes", "identity_decisions", "identity_suggestions", "traits", "consents",
     "consent_statements", "service_events", "orders",
     "order_reports", "account_members", "manual_tag_values", "memberships", "tag_values",
-    "tag_changes", "rejected", "dead_letters", "imports", "import_rejected", "audit",
+    "tag_changes", "tag_moves", "rejected", "dead_letters", "imports", "import_rejected", "audit",
     "deliveries", "destination_rows", "privacy_jobs", "privacy_requests", "privacy_traces",
     "events", "log_records",
 )  # fmt: skip

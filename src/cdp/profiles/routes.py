@@ -34,7 +34,6 @@ from cdp.profiles.profile_parts import (
     parse_fields,
     parse_include,
     show_segments,
-    show_tags,
 )
 from cdp.profiles.profile_store import (
     PARTS,
@@ -48,6 +47,7 @@ from cdp.profiles.profile_store import (
     read_sources,
 )
 from cdp.profiles.said import list_changes, list_registers, list_statements
+from cdp.profiles.tag_values_store import read_tag_values
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.traits import fold_traits, list_history
 from cdp.receipts import after_profiles
@@ -383,12 +383,20 @@ def _add_lists(router: APIRouter, people: People) -> None:
         ("segment",),
         lambda tx, found, _: show_segments(tx, found.profile_id),
     )
-    add(
-        "tags",
-        "A person's tag values, as last computed.",
-        ("key",),
-        lambda tx, found, _: show_tags(tx, found.profile_id),
-    )
+
+    @router.get("/v1/profiles/{p}/tags")
+    def list_tags(
+        caller: Reader,
+        p: str,
+        at: Annotated[str | None, Query(description="A time: the values as they were.")] = None,
+        limit: Limit = 1000,
+        cursor: str | None = None,
+    ) -> Response:
+        """A person's tag values, as last computed or as they were at a time."""
+        past = decode_cursor(cursor, list[str]) if cursor else None
+        with people.find(p) as (tx, _, found):
+            rows = read_tag_values(tx, found.profile_id, at)
+        return answer_rows(*cut_rows(rows, limit, past, ("key",)))
 
 
 def cut_rows(

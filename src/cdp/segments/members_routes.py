@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from hashlib import blake2b
 from itertools import chain
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from starlette.responses import StreamingResponse
 
 from cdp.access.scopes import Caller
-from cdp.errors import Unprocessable
+from cdp.errors import Conflict, Unprocessable
 from cdp.reach import CHANNELS, name_statement, split_name
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
@@ -44,6 +45,7 @@ def _add_pull(router: APIRouter, services: Segments) -> None:
     @router.get("/v1/segments/{key}/members", response_model=None)
     def list_members(
         caller: SegmentReader,
+        response: Response,
         key: str,
         fields: Annotated[str | None, Query(description="email,traits.city,tags.rfm.group")] = None,
         format: Format = "json",
@@ -55,11 +57,14 @@ def _add_pull(router: APIRouter, services: Segments) -> None:
         ] = None,
         limit: Limit = 100,
         cursor: str | None = None,
+        if_none_match: Annotated[
+            str | None, Header(description="`ETag` of an answer: 304 while nothing has changed.")
+        ] = None,
     ) -> dict[str, Any] | Response:
         """Pull the members: pages of one moment as JSON, or the whole set as a stream."""
         segment, tag_keys = _read_segment(services, key)
         wanted = parse_fields(fields, tag_keys)
-        pinned, after = _read_cursor(services, key, cursor)
+        pinned, after = _read_cursor(services, segment, cursor)
         pull = Pull(
             segment=key,
             pinned=pinned,
@@ -68,9 +73,33 @@ def _add_pull(router: APIRouter, services: Segments) -> None:
             now=now(),
             timezone=services.timezone,
         )
+        asked = (format, after, limit, caller.sees_personal, fields)
+        tag = _name_state(services, segment, pull, asked)
+        response.headers["ETag"] = tag
+        if if_none_match is not None and tag in if_none_match:
+            return Response(status_code=304, headers={"ETag": tag})
         if format == "json":
             return _answer_page(services, caller, pull, after, limit)
-        return _answer_stream(services, caller, pull, wanted, format)
+        answer = _answer_stream(services, caller, pull, wanted, format)
+        answer.headers["ETag"] = tag
+        return answer
+
+
+def _name_state(services: Segments, segment: Segment, pull: Pull, asked: tuple[Any, ...]) -> str:
+    """Return the ETag of a pull: it stays while nobody enters or leaves.
+
+    With fields or purposes it stays only while nothing at all is new.
+    """
+    with services.database.transaction() as connection:
+        newest = membership_store.find_newest_change(
+            driver(connection), segment.key, until=pull.pinned
+        )
+    state: list[Any] = [segment.key, segment.version, segment.first_change_no, newest, *asked]
+    if pull.fields or pull.purposes:
+        batch = services.reader.read("SELECT seq FROM core.applied")["seq"][0].as_py()
+        state += [pull.purposes, pull.pinned, batch]
+    digest = blake2b(repr(state).encode(), digest_size=12).hexdigest()
+    return f'W/"{digest}"'
 
 
 def _answer_page(
@@ -272,10 +301,13 @@ def _list_purposes(segment: Segment, asked: str | None, channel: str | None) -> 
     return list(dict.fromkeys(purposes))
 
 
-def _read_cursor(services: Segments, key: str, cursor: str | None) -> tuple[int, int]:
+def _read_cursor(services: Segments, segment: Segment, cursor: str | None) -> tuple[int, int]:
+    key = segment.key
     if cursor is None:
         return members_engine.read_pin(services.reader), -1
     name, pinned, after = decode_cursor(cursor, tuple[str, int, int])
     if name != key:
         raise Unprocessable("bad_cursor", f"this cursor does not belong to {key}", path="/cursor")
+    if pinned < segment.first_change_no:
+        raise Conflict("pull_outdated", f"{key} was deleted and made anew; pull again")
     return pinned, after

@@ -190,6 +190,16 @@ def list_changes(
     return [MembershipChange(*row) for row in rows]
 
 
+def find_newest_change(connection: Driver, segment: str, *, until: int) -> int:
+    """Return the newest change of a segment up to the change ``until``; 0 when there is none."""
+    row: Any = connection.execute(
+        """SELECT coalesce(max(change_no), 0) FROM membership_changes
+            WHERE segment = %s AND change_no <= %s""",
+        (segment, until),
+    ).fetchone()
+    return int(row[0])
+
+
 def count_members(connection: Driver, segment: str) -> int:
     """Return the size of a segment."""
     row: Any = connection.execute(

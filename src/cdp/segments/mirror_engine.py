@@ -121,6 +121,8 @@ def clear(duck: Duck) -> None:
 @contextmanager
 def registered(duck: Duck, name: str, rows: pa.Table) -> Iterator[None]:
     """Let SQL see an Arrow table under ``name`` for a while."""
+    # A statement before it may still hold its result.
+    duck.complete()
     duck.register(name, rows)
     try:
         yield

@@ -34,7 +34,9 @@ from cdp.segments.service import (
     TagWriter,
 )
 from cdp.segments.sql_tags import read_sql
+from cdp.segments.standard_tags_routes import add_standard_set
 from cdp.segments.tag_failures_store import TagFailure
+from cdp.segments.tag_history_routes import add_history
 from cdp.segments.tag_moves import describe_move
 from cdp.segments.tags import CATEGORIES, TYPES, decide_type, parse_definition, require_type
 from cdp.segments.tags_store import Tag
@@ -92,6 +94,8 @@ class ManualValues(_Body):
 def create_router(services: Segments) -> APIRouter:
     """Return the routes of tags."""
     router = APIRouter(tags=["tags"], dependencies=[Depends(after_analytics)])
+    add_standard_set(router, services)
+    add_history(router, services)
     _add_definitions(router, services)
     _add_values(router, services)
     _add_reading(router, services)
