@@ -24,8 +24,8 @@ from rich.table import Table
 from cdp.runtime.logs import configure_logs
 
 PARTS = (
-    "ingest", "door", "log", "worker", "identity", "orders", "imports", "rules", "analytics",
-    "suggest", "end_to_end", "reads",
+    "ingest", "door", "log", "worker", "identity", "orders", "imports", "rules", "refresh",
+    "analytics", "suggest", "end_to_end", "reads",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

@@ -111,7 +111,7 @@ SELECT i // 1000, i % 1000, (hash(i * 7) % {people})::BIGINT, 's', 'm' || i, 'tr
   FROM range({events}) t(i);
 INSERT INTO core.node_profiles SELECT i, '-infinity', 'infinity', i FROM range({people}) t(i);
 INSERT INTO core.profiles SELECT i, 'prf_' || i, NULL, 1 FROM range({people}) t(i);
-INSERT INTO core.node_traits
+INSERT INTO core.node_traits (node_id, name, value, "at", message_id, source_number)
 SELECT i, 'country', CASE WHEN hash(i) % 10 = 0 THEN '"FR"' ELSE '"CN"' END,
        TIMESTAMPTZ '2026-01-01', 'm', 1 FROM range({people}) t(i);
 """
