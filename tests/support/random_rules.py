@@ -89,7 +89,7 @@ class Dice:
                 f"m{number}",
                 number,
             )
-            for purpose in ("marketing", "ads")
+            for purpose in ("marketing", "marketing.email", "ads", "ads.sms")
             if self.random.random() < 0.6
         ]
         belongings = [
@@ -193,6 +193,7 @@ class Dice:
             return {"identifier": self.one("email", "user_id"), **self.comparison()}
         if roll == 5:
             purpose = {"consent": self.one("marketing", "ads"), "op": self.one("granted", "denied")}
+            purpose |= self.one({}, {"channel": self.one("email", "sms")})
             return self.one(purpose, {"segment": self.one("s1", "s2")})  # type: ignore[no-any-return]
         if roll == 6:
             return {**self.events(), **self.one({}, self.count())}
