@@ -18,6 +18,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from cdp.activation.deliveries_store import forget_people_everywhere
+from cdp.activation.forget_in_folder import forget_in_folder
+from cdp.activation.send import find_folder
 from cdp.archive.erase_archived import Gone, Note
 from cdp.erase_people import erase
 from cdp.identity.rules_store import hold_rules
@@ -225,6 +227,9 @@ class Desk:
             "import_files": files,
             "exports": self._remove_archives(kept.names),
             "deliveries": waiting,
+            "dropped_files": forget_in_folder(
+                find_folder(self.settings.data_dir, self.settings.drop_dir), kept.profile_ids
+            ),
         }
         if traces.are_any:
             counts |= remove_copies(self.database, traces, kept.profile_ids)

@@ -282,14 +282,14 @@ def make_destinations(services: Services, analytics: Analytics) -> DestinationRu
     """Make what tells destinations of changes; nothing runs yet."""
     from cdp.activate import DestinationPeople
     from cdp.activation.runner import DestinationRunner
-    from cdp.activation.send import FOLDER, make_send
+    from cdp.activation.send import find_folder, make_send
 
     settings = services.settings
     return DestinationRunner(
         services.database,
         DestinationPeople(services.database, analytics.engine, settings.timezone),
         make_send(
-            settings.drop_dir or settings.data_dir / FOLDER,
+            find_folder(settings.data_dir, settings.drop_dir),
             seconds=settings.destination_seconds,
             allows_private=settings.allow_private_destinations,
         ),

@@ -7,12 +7,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from cdp.activation.deliveries_store import note_sent, queue_delivery, read_sent
+from cdp.activation.delivery import Delivery
 from cdp.activation.destination import Stream
 from cdp.activation.destinations_store import create_destination
 from cdp.activation.difference import Change
+from cdp.activation.drop_folder import drop_file
+from cdp.activation.send import find_folder
 from cdp.storage.database import Database, driver
 from tests.support.privacy_desk import PrivacyWorld
 from tests.support.wire import identify
@@ -64,6 +68,42 @@ def tell(world: PrivacyWorld, destination_id: str, number: int, people: dict[str
     with world.database.transaction() as connection:
         queue_delivery(driver(connection), destination_id, number, rows)
         note_sent(driver(connection), destination_id, changes)
+
+
+@pytest.mark.parametrize("format", ["csv", "ndjson", "parquet"])
+def test_dropped_files_say_nothing_more_of_who_was_deleted(
+    world: PrivacyWorld, tmp_path: Path, format: str
+) -> None:
+    people = send_two(world)
+    gone = people["mark-ann"].profile_id
+    root = find_folder(world.desk.settings.data_dir, None)
+    rows = [
+        {
+            "change": change,
+            "profile_id": person.profile_id,
+            "fields": {"email": f"{user}@example.com"} if change == "entered" else {},
+        }
+        for user, person in people.items()
+        for change in ("entered", "left")
+    ]
+    delivery = Delivery("msg_1", "dst_1", 1, rows, 0, LAST_WEEK, None)
+    drop_file(root, {"path": "crm", "format": format}, ["email"], delivery)
+    world.ask("delete", "user_id:mark-ann")
+    world.desk.work()
+
+    (file,) = (root / "crm").iterdir()
+    if format == "parquet":
+        left = [(row["change"], row["profile_id"]) for row in pq.read_table(file).to_pylist()]
+        assert left == [
+            ("left", gone),
+            ("entered", people["bob"].profile_id),
+            ("left", people["bob"].profile_id),
+        ]
+    else:
+        text = file.read_text()
+        assert "mark-ann@example.com" not in text
+        assert "bob@example.com" in text
+        assert text.count(gone) == 1, "that they left may be known"
 
 
 def list_waiting(world: PrivacyWorld) -> list[tuple[Any, ...]]:

@@ -34,7 +34,7 @@ def drop_file(
     try:
         folder = _make_folder(root, settings["path"])
         name = f"{delivery.number:012d}-{delivery.delivery_id}.{format}"
-        _write_whole(folder / name, _WRITERS[format](delivery.rows, fields))
+        write_whole(folder / name, _WRITERS[format](delivery.rows, fields))
     except OSError as error:
         return Attempt(False, error=f"the file could not be written: {error.strerror or error}")
     return Attempt(True)
@@ -49,7 +49,8 @@ def _make_folder(root: Path, path: str) -> Path:
     return folder
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, so that nobody ever sees a part of it."""
     draft = path.with_name(f".{path.name}.part")
     with draft.open("wb") as file:
         file.write(content)

@@ -16,6 +16,11 @@ FOLDER = "drops"
 """Below the data folder: where files of destinations are, unless a setting says otherwise."""
 
 
+def find_folder(data_dir: Path, drop_dir: Path | None) -> Path:
+    """Return the folder below which files are dropped."""
+    return drop_dir or data_dir / FOLDER
+
+
 def make_send(
     root: Path, *, seconds: float, allows_private: bool
 ) -> Callable[[Destination, Delivery], Attempt]:
