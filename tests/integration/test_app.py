@@ -160,7 +160,7 @@ async def test_only_the_known_routes_are_public_and_all_others_say_what_they_nee
     for_admin = {route.template for route in found if route.scopes == ("admin",)}
     assert for_admin == {
         "/v1/tokens", "/v1/tokens/{token_id}", "/v1/audit", "/v1/analytics/rebuild",
-        "/v1/archive", "/v1/archive/run", "/v1/rates", "/v1/retention",
+        "/v1/archive", "/v1/archive/run", "/v1/rates", "/v1/retention", "/v1/traits/{name}",
     }  # fmt: skip
 
 
