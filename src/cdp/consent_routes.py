@@ -35,7 +35,7 @@ from cdp.profiles.routes import People, answer_rows, read_person
 from cdp.reach import CHANNELS, decide_consent, name_statement
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import format_time, now
-from cdp.segments.routes import parse_moment
+from cdp.runtime.query_time import read_query_time
 from cdp.storage.database import Driver, driver
 
 MOST_STATEMENTS = 1_000
@@ -139,7 +139,7 @@ def _add_reading(router: APIRouter, people: People) -> None:
         With `history` every statement until then, the newest first. With `purpose` (and `channel`)
         only what counts for it, and in `may_be_reached` the answer.
         """
-        moment = now() if at is None else parse_moment("at", at)
+        moment = now() if at is None else read_query_time("at", at)
         _require_channel(channel, purpose)
         with people.find(p) as (tx, _, found):
             person = read_person(tx, found)

@@ -4,7 +4,8 @@ A batch of log records becomes people. All of it happens in one Postgres transac
 the position in the log, so a crash between any two lines leaves either everything or nothing:
 
     records ─► read ─► claim ─► screen ─► place
-            ─► write traits, consents, events, orders, accounts, requests ─► account ─► publish
+            ─► write traits, consents, events, orders, service, accounts, requests
+            ─► account ─► publish
 
 Each step takes the transaction and the work so far, and adds to it.
 """

@@ -15,8 +15,9 @@ from cdp.access.read_audit import note_nothing_personal
 from cdp.access.scopes import ADMIN, SCOPES, Caller
 from cdp.access.token_directory import TokenDirectory
 from cdp.errors import NotFound, Unprocessable
-from cdp.runtime.clock import format_time, now, parse_time
+from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import cut_page, decode_cursor
+from cdp.runtime.query_time import read_query_time
 from cdp.storage.database import Database, driver
 
 Admin = Annotated[Caller, Depends(require(ADMIN))]
@@ -107,8 +108,8 @@ def create_router(
             actor=actor,
             action=action,
             subjects=None if profile is None else list_ids(profile),
-            since=_parse_moment("from", since),
-            until=_parse_moment("to", until),
+            since=read_query_time("from", since),
+            until=read_query_time("to", until),
         )
         before = decode_cursor(cursor, tuple[int])[0] if cursor else None
         # To find whose entries these are is no look at the person.
@@ -133,15 +134,3 @@ def _show(token: tokens_store.Token) -> dict[str, Any]:
         "created_at": format_time(token.created_at),
         "last_used_at": None if used is None else format_time(used),
     }
-
-
-def _parse_moment(name: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    # A plus sign that was not percent-encoded arrives as a space.
-    moment = parse_time(text.replace(" ", "+")) or parse_time(text)
-    if moment is None:
-        raise Unprocessable(
-            "invalid_parameter", f"{name}: write a time as 2026-03-01T08:00:00Z", path=f"/{name}"
-        )
-    return moment

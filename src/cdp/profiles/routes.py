@@ -51,8 +51,9 @@ from cdp.profiles.tag_values_store import read_tag_values
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.traits import fold_traits, list_history
 from cdp.receipts import after_profiles
-from cdp.runtime.clock import format_time, now, parse_time
+from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
+from cdp.runtime.query_time import read_query_time
 from cdp.storage.database import Database, Driver, driver
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
@@ -181,7 +182,7 @@ def _add_profile(router: APIRouter, people: People, parts: Mapping[str, ReadPart
         time: identifiers seen by then, traits, consent, accounts.
         """
         wanted, names = parse_fields(fields), parse_include(include, parts)
-        then = _parse_moment("at", at)
+        then = read_query_time("at", at)
         if then is not None:
             wanted = as_of(wanted)
         moment = then or now()
@@ -290,7 +291,7 @@ def _add_traits(router: APIRouter, people: People) -> None:
         Of a trait said in parts, `parts` tells it of each. With `history` everything that was said
         until then, newest first; null is a removal.
         """
-        moment = _parse_moment("at", at) or now()
+        moment = read_query_time("at", at) or now()
         with people.find(p) as (tx, _, found):
             if history:
                 said = read_said(tx, found.profile_no, people.archived)
@@ -330,8 +331,8 @@ def _add_events(router: APIRouter, people: People) -> None:
                 limit=limit + 1,
                 order=order,
                 event=event,
-                since=_parse_moment("from", since),
-                until=_parse_moment("to", until),
+                since=read_query_time("from", since),
+                until=read_query_time("to", until),
                 past=decode_cursor(cursor, tuple[datetime, int, str]) if cursor else None,
                 archived=people.archived,
             )
@@ -421,15 +422,3 @@ def answer_rows(rows: list[Any], following: str | None) -> Response:
     return Response(
         msgspec.json.encode({"data": rows, "next": following}), media_type="application/json"
     )
-
-
-def _parse_moment(name: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    # A plus sign that was not percent-encoded arrives as a space.
-    moment = parse_time(text.replace(" ", "+")) or parse_time(text)
-    if moment is None:
-        raise Unprocessable(
-            "invalid_parameter", f"{name}: write a time as 2026-03-01T08:00:00Z", path=f"/{name}"
-        )
-    return moment

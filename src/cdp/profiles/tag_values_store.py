@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from cdp.errors import Unprocessable
 from cdp.profiles.profile_parts import show_tags
-from cdp.runtime.clock import format_time, parse_time
+from cdp.runtime.clock import format_time
+from cdp.runtime.query_time import read_query_time
 from cdp.storage.database import Driver
 
 _AS_OF = """
@@ -23,12 +23,9 @@ def read_tag_values(tx: Driver, profile_id: str, at: str | None) -> list[dict[st
 
     Raises ``Unprocessable`` when it is no time.
     """
-    if at is None:
-        return show_tags(tx, profile_id)
-    moment = parse_time(at.replace(" ", "+")) or parse_time(at)
+    moment = read_query_time("at", at)
     if moment is None:
-        message = "at: write a time as 2026-03-01T08:00:00Z"
-        raise Unprocessable("invalid_parameter", message, path="/at")
+        return show_tags(tx, profile_id)
     return [_show(*row) for row in tx.execute(_AS_OF, (profile_id, moment))]
 
 

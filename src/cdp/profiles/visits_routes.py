@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Query, Response
 from cdp.access import masking
 from cdp.access.guard import require
 from cdp.access.scopes import Caller
-from cdp.errors import Unprocessable
 from cdp.profiles.channels_store import read_channels
 from cdp.profiles.profile_parts import PartQuery
 from cdp.profiles.profile_store import read_sources
@@ -19,8 +18,9 @@ from cdp.profiles.routes import People, answer_rows
 from cdp.profiles.sessions_store import Sessions, read_sessions, show_session
 from cdp.profiles.touches_store import read_touches
 from cdp.receipts import after_profiles
-from cdp.runtime.clock import format_time, now, parse_time
+from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import cut_page, decode_cursor
+from cdp.runtime.query_time import read_query_time
 from cdp.storage.database import Driver
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
@@ -43,7 +43,12 @@ def create_router(people: People) -> APIRouter:
         past = decode_cursor(cursor, tuple[datetime, int]) if cursor else None
         with people.find(p) as (tx, _, found):
             shown = show_sessions(
-                tx, found.profile_no, _read_moment(at), limit, past, is_masked=_is_masked(caller)
+                tx,
+                found.profile_no,
+                read_query_time("at", at) or now(),
+                limit,
+                past,
+                is_masked=_is_masked(caller),
             )
         return Response(msgspec.json.encode(shown), media_type="application/json")
 
@@ -51,14 +56,14 @@ def create_router(people: People) -> APIRouter:
     def list_channels(caller: Reader, p: str, at: At = None) -> Response:
         """Show the channels a person uses, the one used last first, with events and orders."""
         with people.find(p) as (tx, _, found):
-            rows = read_channels(tx, found.profile_no, _read_moment(at))
+            rows = read_channels(tx, found.profile_no, read_query_time("at", at) or now())
         return answer_rows(rows, None)
 
     @router.get("/v1/profiles/{p}/touches")
     def get_touches(caller: Reader, p: str, at: At = None) -> dict[str, Any]:
         """Show what brought a person first and last, as of `at`."""
         with people.find(p) as (tx, _, found):
-            touches = read_touches(tx, found.profile_no, _read_moment(at))
+            touches = read_touches(tx, found.profile_no, read_query_time("at", at) or now())
         first, last = (_mask(one, _is_masked(caller)) for one in touches)
         return {"first_touch": first, "last_touch": last}
 
@@ -105,15 +110,3 @@ def _is_masked(caller: Caller) -> bool:
 
 def _mask(row: dict[str, Any] | None, is_masked: bool) -> dict[str, Any] | None:
     return masking.mask_properties(row) if is_masked and row is not None else row
-
-
-def _read_moment(text: str | None) -> datetime:
-    if text is None:
-        return now()
-    # A plus sign that was not percent-encoded arrives as a space.
-    moment = parse_time(text.replace(" ", "+")) or parse_time(text)
-    if moment is None:
-        raise Unprocessable(
-            "invalid_parameter", "at: write a time as 2026-03-01T08:00:00Z", path="/at"
-        )
-    return moment

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from cdp.access import audit_store
 from cdp.errors import Conflict, NotFound, Unprocessable
 from cdp.receipts import after_analytics
-from cdp.runtime.clock import format_time, now, parse_time
+from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import cut_page, decode_cursor
+from cdp.runtime.query_time import read_query_time
 from cdp.segments import faces_engine, members_engine, segments_store
 from cdp.segments.definitions import (
     Definition,
@@ -233,7 +234,7 @@ def _add_reading(router: APIRouter, services: Segments) -> None:
             rule = services.read_rule(segment.rule, path="/rule", segments=None, tags=None)
             warnings = services.find_warnings([rule])
             return {**_show(services, segment, size), "warnings": warnings, **freshness}
-        moment = parse_moment("at", at)
+        moment = read_query_time("at", at)
         known = [version for version in versions if version.at <= moment]
         if not known:
             raise NotFound("segment_not_found", f"there was no segment {key} then")
@@ -281,17 +282,6 @@ def _find_place(cycle: set[UnitName], rules: list[Rule]) -> str:
 def segment_not_found(key: str) -> NotFound:
     """Return the error for an unknown segment."""
     return NotFound("segment_not_found", f"there is no segment {key}")
-
-
-def parse_moment(name: str, text: str) -> Any:
-    """Read a time out of the query; raise ``Unprocessable`` for anything else."""
-    # A plus sign that was not percent-encoded arrives as a space.
-    moment = parse_time(text.replace(" ", "+")) or parse_time(text)
-    if moment is None:
-        raise Unprocessable(
-            "invalid_parameter", f"{name}: write a time as 2026-03-01T08:00:00Z", path=f"/{name}"
-        )
-    return moment
 
 
 def _require_segment(tx: Driver, key: str) -> Segment:
