@@ -9,17 +9,21 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
+import pyarrow as pa
 import pytest
 
 from cdp.analytics.engine import Engine
 from cdp.analytics.feed import Feed
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Database, driver
+from cdp.storage.registered_engine import registered
 from tests.support.committed import committing
 
 
@@ -267,6 +271,55 @@ def test_a_restart_goes_on_where_the_file_stands(database: Database, tmp_path: P
     assert _rows(engine, "SELECT count(*) FROM events") == [(2,)]
     assert _rows(engine, "SELECT count(*) FROM seen_ann") == [(1,)]
     engine.close()
+
+
+class Overwhelmed(Engine):
+    """Commits without saying so, and then has no memory to say how far it is."""
+
+    failures = 0
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with super().write() as duck:
+            yield duck
+        self._fail()
+
+    def recall(self) -> None:
+        self._fail()
+        super().recall()
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise duckdb.OutOfMemoryException("all of it is taken")
+
+
+def test_a_step_whose_outcome_was_not_heard_is_not_taken_twice(
+    database: Database, tmp_path: Path
+) -> None:
+    engine = Overwhelmed(tmp_path / "analytics.duckdb", "256MB", 2)
+    feed = Feed(database, engine)
+    with committing(database) as batch:
+        batch.add_event(batch.add_person("ann"), "Came", {})
+    engine.failures = 2
+    for _ in range(2):
+        with pytest.raises(duckdb.OutOfMemoryException):
+            feed.step(0)
+    feed.step(0)
+    assert _rows(engine, "SELECT count(*) FROM main.came") == [(1,)]
+    feed.close()
+    engine.close()
+
+
+def test_a_statement_that_fails_in_a_step_is_what_is_told(
+    database: Database, engine: Engine
+) -> None:
+    with (
+        pytest.raises(duckdb.ConversionException),
+        engine.write() as duck,
+        registered(duck, "incoming", pa.table({"key": ["x"]})),
+    ):
+        duck.execute("INSERT INTO core.applied (seq) SELECT key FROM incoming")
 
 
 def test_another_history_in_postgres_is_fed_from_its_start(

@@ -12,6 +12,7 @@ from cdp.analytics import catalogue
 from cdp.analytics.archived_engine import create_archive_tables
 from cdp.analytics.changes_store import Changes, Positions
 from cdp.analytics.event_views import KINDS_SQL
+from cdp.storage.registered_engine import registered
 
 Duck = duckdb.DuckDBPyConnection
 
@@ -219,15 +220,12 @@ def _add_events(duck: Duck, changes: Changes, seen: PropertiesSeen) -> dict[str,
 def _add_rows(duck: Duck, events: Any, seen: PropertiesSeen) -> dict[str, dict[str, int]]:
     if events.num_rows == 0:
         return seen.kinds
-    duck.register("incoming", events)
-    try:
+    with registered(duck, "incoming", events):
         duck.execute(_EVENTS)
         found = duck.execute(_PROPERTIES).fetchall()
         if any(event is None for event, _, _ in found):
             _settle_doubled(duck)
-        news = seen.find_news([row for row in found if row[0] is not None])
-    finally:
-        duck.unregister("incoming")
+    news = seen.find_news([row for row in found if row[0] is not None])
     merged = seen.merge(news)
     if news:
         _add_properties(duck, merged, news)
@@ -272,9 +270,6 @@ def _columns(news: dict[tuple[str, str], int]) -> dict[str, Any]:
 
 def with_rows(duck: Duck, rows: Any, *statements: str) -> None:
     """Run ``statements``, to which the Arrow table ``rows`` is known as ``incoming``."""
-    duck.register("incoming", rows)
-    try:
+    with registered(duck, "incoming", rows):
         for statement in statements:
             duck.execute(statement)
-    finally:
-        duck.unregister("incoming")

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from cdp.runtime.logs import get_logger
+from cdp.storage.registered_engine import registered
 
 Duck = duckdb.DuckDBPyConnection
 ReadPart = Callable[[str], Iterable[pa.RecordBatch]]
@@ -103,13 +104,10 @@ def read_day(day: dict[str, Any], read_part: ReadPart) -> Iterator[pa.Table]:
 
 def pass_cutoffs(duck: Duck, cutoffs: pa.Table) -> None:
     """Remove events whose time is over, once for each moment up to which Postgres removed them."""
-    duck.register("incoming", cutoffs)
-    try:
+    with registered(duck, "incoming", cutoffs):
         duck.execute(_PASS_CUTOFFS)
         duck.execute("DELETE FROM core.event_cutoffs")
         duck.execute("INSERT INTO core.event_cutoffs FROM incoming")
-    finally:
-        duck.unregister("incoming")
 
 
 def _mark(duck: Duck, day: dict[str, Any]) -> None:

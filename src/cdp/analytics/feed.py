@@ -91,7 +91,7 @@ class Feed:
         self._listed: dict[str, pa.Table] = {}
         self._seen = PropertiesSeen()
         self._is_history_known = False
-        self._is_waiting = False
+        self._is_waiting = self._is_position_known = False
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed-reader")
         self._ahead: Future[Changes] | None = None
         self._most_events = MOST_EVENTS
@@ -148,6 +148,9 @@ class Feed:
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────
 
     def _read(self) -> Changes:
+        if not self._is_position_known:
+            self._drop_ahead()
+            self._recall()
         if not self._is_history_known:
             self._drop_ahead()
             self._check_history()
@@ -279,7 +282,7 @@ class Feed:
                         kinds = apply_archived(duck, rows, changes, self._seen)
                         self._seen.kinds = kinds
             except BaseException:
-                self._recall()
+                self._is_position_known = False
                 raise
             _log.info("analytics_day_from_archive", day=day["day"])
 
@@ -290,8 +293,9 @@ class Feed:
                     duck, changes, self._seen, positions, as_of or self._engine.as_of()
                 )
         except BaseException:
-            # Whatever became of the transaction, the file knows.
-            self._recall()
+            # Whatever became of the transaction, the file knows; but now it may lack the memory
+            # to say so, and a guess would take the same events in twice.
+            self._is_position_known = False
             raise
         self._seq, self._positions, self._seen.kinds = changes.seq, positions, kinds
         self._engine.note_positions(positions)
@@ -304,6 +308,7 @@ class Feed:
         self._positions = self._engine.read_positions()
         with self._engine.cursor() as cursor:
             self._seen.recall(cursor)
+        self._is_position_known = True
 
     def _forget(self) -> None:
         self._drop_ahead()

@@ -20,6 +20,7 @@ from cdp.plan.observed import (
     ObservedProperty,
     Place,
 )
+from cdp.storage.registered_engine import registered
 
 Duck = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
@@ -117,11 +118,11 @@ def write_observed(duck: Duck, changed: Mapping[EventKey, ObservedEvent], learne
         for key, event in changed.items()
         for path, found in event.properties.items()
     ]
-    with incoming(duck, pa.Table.from_pylist(events, _EVENT_SCHEMA)):
+    with registered(duck, "incoming", pa.Table.from_pylist(events, _EVENT_SCHEMA)):
         duck.execute(_DROP.format(table="plan_events"))
         duck.execute(_DROP.format(table="plan_properties"))
         duck.execute("INSERT INTO core.plan_events FROM incoming")
-    with incoming(duck, pa.Table.from_pylist(properties, _PROPERTY_SCHEMA)):
+    with registered(duck, "incoming", pa.Table.from_pylist(properties, _PROPERTY_SCHEMA)):
         duck.execute("INSERT INTO core.plan_properties FROM incoming")
     duck.execute(
         "UPDATE core.plan_learned SET seq = $1, as_of = coalesce($2, as_of)",
@@ -140,7 +141,7 @@ def read_events(duck: Duck, places: Iterable[Place]) -> dict[Place, Row]:
             "ordinal": pa.array([place.ordinal for place in wanted], pa.int32()),
         }
     )
-    with incoming(duck, table):
+    with registered(duck, "incoming", table):
         # The range lets DuckDB skip what lies outside.
         rows = rows_of(
             duck,
@@ -174,16 +175,6 @@ def snapshot(file: DuckFile) -> Iterator[Duck]:
             yield duck
         finally:
             duck.execute("ROLLBACK")
-
-
-@contextmanager
-def incoming(duck: Duck, table: pa.Table) -> Iterator[None]:
-    """Let statements know ``table`` as ``incoming``."""
-    duck.register("incoming", table)
-    try:
-        yield
-    finally:
-        duck.unregister("incoming")
 
 
 def _key_of(row: Row) -> EventKey:

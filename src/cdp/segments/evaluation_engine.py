@@ -16,11 +16,12 @@ import pyarrow as pa
 from cdp.segments.compile import compile_aggregate, compile_rule
 from cdp.segments.definitions import Definition, UnitName
 from cdp.segments.membership_store import Touched
-from cdp.segments.mirror_engine import Duck, fetch, registered
+from cdp.segments.mirror_engine import Duck, fetch
 from cdp.segments.parse import parse_aggregate
 from cdp.segments.refresh_plan import Evaluation
 from cdp.segments.rules import AllOf, Consent, Rule
 from cdp.segments.scope_engine import CopiedFacts
+from cdp.storage.registered_engine import registered
 
 ReadRule = Callable[[Any], Rule]
 """From a stored rule document to its tree."""

@@ -7,8 +7,8 @@ that was lost, or left behind by a crash between the two commits, catches up fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from cdp.segments.segments_store import Segment
+from cdp.storage.registered_engine import registered
 
 Duck = duckdb.DuckDBPyConnection
 
@@ -116,18 +117,6 @@ def clear(duck: Duck) -> None:
     """Empty the mirror, so that the next ``catch_up`` makes it anew."""
     for table in ("memberships", "membership_changes", "tag_values", "ledger_mirror"):
         duck.execute(f"DELETE FROM core.{table}")
-
-
-@contextmanager
-def registered(duck: Duck, name: str, rows: pa.Table) -> Iterator[None]:
-    """Let SQL see an Arrow table under ``name`` for a while."""
-    # A statement before it may still hold its result.
-    duck.complete()
-    duck.register(name, rows)
-    try:
-        yield
-    finally:
-        duck.unregister(name)
 
 
 def fetch(duck: Duck, sql: str, params: Any = None) -> pa.Table:

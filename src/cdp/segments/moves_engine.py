@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from cdp.segments.mirror_engine import Duck, fetch, registered
+from cdp.segments.mirror_engine import Duck, fetch
 from cdp.segments.transitions import Transitions
+from cdp.storage.registered_engine import registered
 
 _STANDING = """
 CREATE OR REPLACE TEMP TABLE standing AS

@@ -14,7 +14,7 @@ from cdp.segments.builtins.definition import BuiltIn
 from cdp.segments.builtins.figures import Computed, no_values
 from cdp.segments.builtins.orders_engine import choose_currency, count_orders
 from cdp.segments.builtins.source_engine import Source, numbers
-from cdp.segments.mirror_engine import registered
+from cdp.storage.registered_engine import registered
 
 _BOUGHT = """
 CREATE OR REPLACE TEMP TABLE bought_items AS

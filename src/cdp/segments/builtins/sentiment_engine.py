@@ -13,7 +13,7 @@ from cdp.segments.builtins.events_engine import make_events_table
 from cdp.segments.builtins.figures import Computed, count_values, no_values, values_table
 from cdp.segments.builtins.sentiment import SentimentSettings
 from cdp.segments.builtins.source_engine import Source, numbers, whole
-from cdp.segments.mirror_engine import registered
+from cdp.storage.registered_engine import registered
 
 _TEXT = "json_extract_string(said, '$')"
 _TEXTS = f"""
