@@ -1,0 +1,16 @@
+"""Speed of the worker."""
+
+from __future__ import annotations
+
+revision = "0027"
+down_revision = "0026"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""
+
+
+def downgrade() -> None:
+    """Nothing yet."""
