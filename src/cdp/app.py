@@ -23,13 +23,14 @@ from cdp.record_kinds import list_record_kinds
 from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
 from cdp.runtime.health import NamedCheck, remember_success
-from cdp.services import Analytics, Services, open_services
+from cdp.services import Services, open_services
 from cdp.serving import AnswerHeads, CatchFaults, ReadFormsAsJson, Serving
 from cdp.settings import Settings
 from cdp.storage.migrate import check_schema
 
 if TYPE_CHECKING:
     from cdp.activation.runner import DestinationRunner
+    from cdp.analytics_service import Analytics
     from cdp.ingest.imports.runner import ImportRunner
     from cdp.ingest.replay_store import Replayer
     from cdp.privacy.runner import PrivacyRunner

@@ -5,13 +5,9 @@ Stages are loaded by role: a process that only ingests never loads DuckDB.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cdp.access.read_audit import ReadAudit
@@ -27,11 +23,10 @@ from cdp.ingest.packing import PackingWriter
 from cdp.ingest.source_directory import SourceDirectory
 from cdp.lag_watch import LagWatch
 from cdp.log.open import open_log
-from cdp.log.port import Log, LogUnavailable
+from cdp.log.port import Log
 from cdp.plan.plan_book import PlanBook, PlanCollector
 from cdp.receipts import Progress
 from cdp.record_kinds import list_record_kinds
-from cdp.runtime.logs import get_logger
 from cdp.runtime.metrics import Metrics
 from cdp.runtime.recent_errors import RecentErrors
 from cdp.settings import Settings
@@ -40,39 +35,15 @@ from cdp.storage.positions import read_positions
 
 if TYPE_CHECKING:
     from cdp.activation.runner import DestinationRunner
-    from cdp.analytics.engine import Engine
-    from cdp.analytics.feed import Feed
-    from cdp.follow import Follower
+    from cdp.analytics_service import Analytics
     from cdp.identity.suggestions.runner import SuggestionRunner
     from cdp.ingest.imports.runner import ImportRunner
     from cdp.ingest.live.tail import LiveTail
     from cdp.privacy.runner import PrivacyRunner
     from cdp.profile_changes import ProfileChanges
-    from cdp.segments.refresh import Refresher
 
-_log = get_logger(__name__)
-
-ANALYTICS_FILE = "analytics.duckdb"
 # Threads that serve requests wait for connections rather than for each other.
 _POOL_SIZE = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Analytics:
-    """DuckDB and what keeps it up to date."""
-
-    engine: Engine
-    feed: Feed
-    refresher: Refresher
-    follower: Follower
-    place: str
-    """Names the file among all that the database feeds."""
-
-    def close(self) -> None:
-        """Finish the round under way, then let go of the file."""
-        self.follower.stop()
-        self.feed.close()
-        self.engine.close()
 
 
 @dataclass(slots=True)
@@ -145,7 +116,11 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
     log = open_log(settings, database)
     rules = CurrentRules(database, settings.default_country)
     plan = PlanBook(database)
-    analytics = open_analytics(settings, database, log, rules) if "api" in roles else None
+    analytics = None
+    if "api" in roles:
+        from cdp.analytics_service import open_analytics
+
+        analytics = open_analytics(settings, database, log, rules)
     services = Services(
         settings=settings,
         roles=roles,
@@ -187,60 +162,6 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
         )
     services.metrics.watch(database, log, analytics.engine if analytics else None)
     return services
-
-
-def open_analytics(
-    settings: Settings, database: Database, log: Log, rules: CurrentRules
-) -> Analytics:
-    """Open DuckDB's file and make what follows Postgres into it; nothing runs yet."""
-    from cdp.activation.destinations_store import list_users
-    from cdp.analytics.engine import Engine
-    from cdp.analytics.feed import Feed
-    from cdp.analytics.rebuild import RebuildingFeed
-    from cdp.archive.archive_folder import open_folder
-    from cdp.archive.read_parts import iterate_rows
-    from cdp.follow import Follower, FollowerState
-    from cdp.plan.learner_engine import Learner
-    from cdp.segments.refresh import Refresher, UserName
-    from cdp.tag_queries import TagQueriesOnDuckDb
-
-    engine = Engine(
-        settings.data_dir / ANALYTICS_FILE, settings.duckdb_memory, settings.duckdb_threads
-    )
-
-    def read_log_ends() -> tuple[str, dict[int, int]] | None:
-        try:
-            return log.name, log.end_positions()
-        except LogUnavailable:
-            return None
-
-    folder = open_folder(settings)
-    feed = Feed(database, engine, read_log_ends, partial(iterate_rows, folder) if folder else None)
-    refresher = Refresher(
-        database,
-        engine,
-        timezone=settings.timezone,
-        time_seconds=settings.segment_time_seconds,
-        normalise=rules.normalise,
-        currency=settings.currency,
-        built_in_share=settings.built_in_share,
-        queries=TagQueriesOnDuckDb(engine, settings.query_timeout_seconds),
-        find_more_users=lambda tx, name: [
-            UserName("destination", one) for one in list_users(tx, name.kind, name.key)
-        ],
-    )
-    place = f"{socket.gethostname()}:{settings.data_dir.resolve()}"
-    rebuilding = RebuildingFeed(database, engine, feed, place)
-    ender = LossWatch(engine)
-    learner = Learner(engine)
-
-    def look_around(state: FollowerState) -> None:
-        rebuilding.settle(None if state.failures else state.outcome)
-        learner.look()
-        ender.look()
-
-    follower = Follower(rebuilding, refresher, after_round=look_around)
-    return Analytics(engine, feed, refresher, follower, place)
 
 
 def open_imports(services: Services) -> ImportRunner:
@@ -318,22 +239,6 @@ def make_live(services: Services) -> LiveTail:
         services.sources.by_id,
         make_name_record(settings.currency),
     )
-
-
-class LossWatch:
-    """Ends this process when it has lost DuckDB's file: the next one opens or makes it anew."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._is_ending = False
-
-    def look(self) -> None:
-        """End the process in order, once, when the file is lost."""
-        if self._is_ending or not self._engine.is_lost:
-            return
-        self._is_ending = True
-        _log.error("analytics_lost", consequence="this process ends, to be started again")
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _make_progress(database: Database, analytics: Analytics | None) -> Progress:

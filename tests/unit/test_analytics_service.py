@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cdp.services import LossWatch
+from cdp.analytics_service import LossWatch
 
 
 @dataclass
