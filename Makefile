@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 NODE_FOLDERS := $(patsubst %/package-lock.json,%,$(wildcard examples/web/package-lock.json tests/*/package-lock.json tests/*/*/package-lock.json))
 NODE_READY := $(addsuffix /node_modules/.ready,$(NODE_FOLDERS))
 
-.PHONY: help run setup test check bench lock clean
+.PHONY: help run setup test check bench bench-full lock clean
 
 help:
 	@sed -n '2,3s/^# *//p' Makefile
@@ -35,6 +35,11 @@ check: $(READY)
 
 bench: setup
 	@$(BIN)/python -m bench $(ARGS)
+
+# Large data, hours. Its opponent ClickHouse weighs a gigabyte: only who measures against it needs it.
+bench-full: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[bench-full]'
+	@$(BIN)/python -m bench --full $(ARGS)
 
 # Only when dependencies change: writes the lock files, with hashes and without addresses.
 lock: $(READY)

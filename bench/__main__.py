@@ -25,7 +25,7 @@ from cdp.runtime.logs import configure_logs
 
 PARTS = (
     "ingest", "door", "log", "worker", "identity", "orders", "imports", "rules", "refresh",
-    "analytics", "suggest", "end_to_end", "reads",
+    "analytics", "clickhouse", "suggest", "end_to_end", "reads",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
@@ -65,6 +65,9 @@ def draw(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         if row.get("failed"):
             table.add_row(str(row["goal"]), row["name"], "", "", "", "[red]failed")
+            continue
+        if row.get("skipped"):
+            table.add_row(str(row["goal"]), row["name"], "", "", "", "[dim]skipped")
             continue
         met = row.get("met")
         table.add_row(
