@@ -25,6 +25,7 @@ from cdp.profiles.accounts_read_store import read_accounts
 from cdp.profiles.consent import list_consent_history
 from cdp.profiles.consent_document import show_statements
 from cdp.profiles.consent_history_store import read_statements
+from cdp.profiles.moves_store import read_moves
 from cdp.profiles.profile_store import read_people, read_segments, read_sources, read_tags
 from cdp.profiles.said import list_changes
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
@@ -117,6 +118,10 @@ class _Export:
         self._put("accounts", read_accounts(self._tx, self._no, self._now))
         self._put("segments", _plain(read_segments(self._tx, self._ids[0])))
         self._put("tags", _plain(read_tags(self._tx, self._ids[0])))
+        moves = read_moves(self._tx, self._no, self._ids)
+        self._put("segment_history", _plain(moves.segments))
+        self._put("tag_history", _plain(moves.tags))
+        self._put("tags_to_come", _plain(moves.to_come))
         self._put("history", list(self._list_history()))
         self._put("decisions", list(self._list_decisions(profile["identifiers"])))
         told = read_service_events(self._tx, self._no, self._now)

@@ -32,15 +32,17 @@ def remove_copies(database: Database, traces: Traces, profile_ids: Sequence[str]
         ),
     }
     with database.transaction() as connection:
+        tx = driver(connection)
+        counts["tag_moves"] = tx.execute(
+            """DELETE FROM tag_moves WHERE profile_no IN (
+                   SELECT profile_no FROM tag_changes WHERE profile_id = ANY(%s))""",
+            (list(profile_ids),),
+        ).rowcount
         # The last change of a tag says that it is gone: whoever follows must hear of it.
-        counts["tag_changes"] = (
-            driver(connection)
-            .execute(
-                "DELETE FROM tag_changes WHERE profile_id = ANY(%s) AND value IS NOT NULL",
-                (list(profile_ids),),
-            )
-            .rowcount
-        )
+        counts["tag_changes"] = tx.execute(
+            "DELETE FROM tag_changes WHERE profile_id = ANY(%s) AND value IS NOT NULL",
+            (list(profile_ids),),
+        ).rowcount
     return counts
 
 

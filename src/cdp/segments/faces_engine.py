@@ -13,9 +13,11 @@ from cdp.runtime.clock import format_time
 from cdp.segments.compile import compile_rule
 from cdp.segments.person_engine import Reader
 from cdp.segments.rules import Rule
+from cdp.standard_traits import find_display_name, find_standard
 
 FACES = 10
-_SHOWN_TRAITS = ("name", "first_name", "last_name", "firstName", "lastName", "city")
+_SHOWN_TRAITS = frozenset({"name", "first_name", "last_name", "city"})
+"""By their usual names; whatever spelling of them was sent is shown as it was sent."""
 
 _COUNT = """
 WITH meant AS MATERIALIZED ({sql})
@@ -43,7 +45,7 @@ SELECT np.profile_no, t.name,
                         t.source_number)::VARCHAR AS value
   FROM core.node_traits t JOIN core.node_profiles np
     ON np.node_id = t.node_id AND t."at" >= np.since AND t."at" < np.until
- WHERE list_contains($sample, np.profile_no) AND list_contains($names, t.name) AND t."at" <= $now
+ WHERE list_contains($sample, np.profile_no) AND t."at" <= $now
  GROUP BY np.profile_no, t.name
 """
 
@@ -73,14 +75,16 @@ def read_faces(
         shown = mask_identifier(row["type"], value) if is_masked else value
         identifiers[row["profile_no"]].append({"type": row["type"], "value": shown})
     traits: dict[int, dict[str, Any]] = defaultdict(dict)
-    asked = {**params, "names": list(_SHOWN_TRAITS), "now": now}
-    for row in reader.read(_TRAITS, asked).to_pylist():
+    for row in reader.read(_TRAITS, {**params, "now": now}).to_pylist():
+        if find_standard(row["name"]) not in _SHOWN_TRAITS:
+            continue
         value = json.loads(row["value"])
         if value is not None:
             traits[row["profile_no"]][row["name"]] = value
     return [
         {
             "profile_id": row["profile_id"],
+            "name": _name(traits[row["profile_no"]], is_masked=is_masked),
             "identifiers": identifiers[row["profile_no"]],
             "traits": mask_traits(traits[row["profile_no"]])
             if is_masked
@@ -89,3 +93,12 @@ def read_faces(
         }
         for row in reader.read(_PROFILES, params).to_pylist()
     ]
+
+
+def _name(traits: dict[str, Any], *, is_masked: bool) -> str | None:
+    """Return what to call somebody; ``None`` when nobody said."""
+    found = find_display_name(traits)
+    if found is None:
+        return None
+    name, trait = found
+    return str(mask_traits({trait: name})[trait]) if is_masked else name
