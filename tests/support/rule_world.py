@@ -29,6 +29,7 @@ from cdp.segments.evaluate import (
 from cdp.segments.evaluate_orders import make_order_fact
 from cdp.segments.rules import EventCount, EventFigure, Rule
 from cdp.segments.scope_engine import CopiedFacts
+from cdp.typed_columns import TypedEvents
 
 TABLES = (
     "events", "nodes", "node_profiles", "profiles", "node_traits", "node_consents", "orders",
@@ -269,9 +270,10 @@ def members(
     timezone: str = "UTC",
     *,
     scope: bool = False,
+    typed: TypedEvents | None = None,
 ) -> list[int]:
     """Return the numbers of the profiles for which DuckDB says the rule holds."""
-    return profile_numbers(connection, compile_rule(rule, now, timezone, scope))
+    return profile_numbers(connection, compile_rule(rule, now, timezone, scope, typed=typed or {}))
 
 
 def members_of_copies(
@@ -290,8 +292,10 @@ def tag_values(
     rule: EventFigure | EventCount,
     now: datetime,
     timezone: str = "UTC",
+    *,
+    typed: TypedEvents | None = None,
 ) -> dict[int, Any]:
     """Return the value of an aggregate for each profile that has one."""
-    statement = compile_aggregate(rule, now, timezone)
+    statement = compile_aggregate(rule, now, timezone, typed=typed or {})
     found = connection.execute(statement.sql, statement.params).fetchall()
     return {number: json.loads(value) for number, value in found}

@@ -12,6 +12,7 @@ from cdp.analytics import catalogue
 from cdp.analytics.archived_engine import create_archive_tables
 from cdp.analytics.changes_store import Changes, Positions
 from cdp.analytics.event_views import KINDS_SQL
+from cdp.analytics.typed_engine import add_incoming, delete_events
 from cdp.storage.registered_engine import registered
 
 Duck = duckdb.DuckDBPyConnection
@@ -212,24 +213,42 @@ def _add_events(duck: Duck, changes: Changes, seen: PropertiesSeen) -> dict[str,
     events = changes.changed["events"]
     if changes.changed["erased"].num_rows:
         create_archive_tables(duck)
-        with_rows(duck, changes.changed["erased"], _ERASE)
-        with_rows(duck, events, _LET_COME_AGAIN)
+        with registered(duck, "incoming", changes.changed["erased"]):
+            delete_events(duck, _ERASE)
+        with registered(duck, "incoming", events):
+            delete_events(duck, _LET_COME_AGAIN)
     return _add_rows(duck, events, seen)
 
 
 def _add_rows(duck: Duck, events: Any, seen: PropertiesSeen) -> dict[str, dict[str, int]]:
     if events.num_rows == 0:
         return seen.kinds
+    merged, news = add_events(duck, events, seen)
+    if news:
+        catalogue.create_event_views(duck, merged, {event for event, _ in news})
+    return merged
+
+
+def add_events(
+    duck: Duck, events: Any, seen: PropertiesSeen
+) -> tuple[dict[str, dict[str, int]], dict[tuple[str, str], int]]:
+    """Add events; return the properties that events have had then, and what is new of them.
+
+    The views of single events are left as they are.
+    """
     with registered(duck, "incoming", events):
         duck.execute(_EVENTS)
         found = duck.execute(_PROPERTIES).fetchall()
-        if any(event is None for event, _, _ in found):
+        has_doubled = any(event is None for event, _, _ in found)
+        if has_doubled:
             _settle_doubled(duck)
-    news = seen.find_news([row for row in found if row[0] is not None])
-    merged = seen.merge(news)
+        news = seen.find_news([row for row in found if row[0] is not None])
+        merged = seen.merge(news)
+        arrived = {event for event, _, _ in found if event is not None}
+        add_incoming(duck, merged, arrived, is_settled=has_doubled)
     if news:
-        _add_properties(duck, merged, news)
-    return merged
+        _add_properties(duck, news)
+    return merged, news
 
 
 def _settle_doubled(duck: Duck) -> None:
@@ -247,9 +266,7 @@ def _settle_doubled(duck: Duck) -> None:
     )
 
 
-def _add_properties(
-    duck: Duck, merged: dict[str, dict[str, int]], news: dict[tuple[str, str], int]
-) -> None:
+def _add_properties(duck: Duck, news: dict[tuple[str, str], int]) -> None:
     duck.execute(
         """DELETE FROM core.event_properties AS p USING
                   (SELECT unnest($events) AS event, unnest($names) AS property) n
@@ -261,7 +278,6 @@ def _add_properties(
         " SELECT unnest($events), unnest($names), unnest($kinds)::INTEGER",
         {**_columns(news), "kinds": list(news.values())},
     )
-    catalogue.create_event_views(duck, merged, {event for event, _ in news})
 
 
 def _columns(news: dict[tuple[str, str], int]) -> dict[str, Any]:

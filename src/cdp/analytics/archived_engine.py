@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from cdp.analytics.typed_engine import delete_events
 from cdp.runtime.logs import get_logger
 from cdp.storage.registered_engine import registered
 
@@ -86,7 +87,8 @@ def list_wanted(duck: Duck, days: pa.Table, applied: int) -> list[dict[str, Any]
 
 def drop_day(duck: Duck, day: dict[str, Any]) -> None:
     """Remove what the file has of a day, and mark the day as read; part of one transaction."""
-    duck.execute(
+    delete_events(
+        duck,
         f"DELETE FROM core.events WHERE {_IN_DAY} AND seq <= $seq",
         {"begin": f"{day['day']} 00:00:00+00", "seq": day["seq"]},
     )
@@ -105,7 +107,7 @@ def read_day(day: dict[str, Any], read_part: ReadPart) -> Iterator[pa.Table]:
 def pass_cutoffs(duck: Duck, cutoffs: pa.Table) -> None:
     """Remove events whose time is over, once for each moment up to which Postgres removed them."""
     with registered(duck, "incoming", cutoffs):
-        duck.execute(_PASS_CUTOFFS)
+        delete_events(duck, _PASS_CUTOFFS)
         duck.execute("DELETE FROM core.event_cutoffs")
         duck.execute("INSERT INTO core.event_cutoffs FROM incoming")
 

@@ -9,9 +9,8 @@ from typing import NamedTuple
 from cdp.access.masking import MASK, is_personal
 from cdp.analytics import masks
 from cdp.analytics.quote import point_to, quote_name, quote_text
+from cdp.typed_columns import BOOLEAN, FRACTION, INTEGER, NESTED, TEXT
 
-# What JSON types a property has had, as bits. Null says nothing.
-TEXT, INTEGER, FRACTION, BOOLEAN, NESTED = 1, 2, 4, 8, 16
 KINDS_SQL = (
     "CASE {type} WHEN 'VARCHAR' THEN 1 WHEN 'BIGINT' THEN 2 WHEN 'UBIGINT' THEN 2"
     " WHEN 'BOOLEAN' THEN 8 WHEN 'OBJECT' THEN 16 WHEN 'ARRAY' THEN 16 WHEN 'NULL' THEN 0"

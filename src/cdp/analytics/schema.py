@@ -11,7 +11,7 @@ from __future__ import annotations
 from cdp.analytics.trait_macros import MACROS
 from cdp.money import list_currencies
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raise it when ``CORE`` changes: a file of another version is dropped and fed again."""
 
 _CURRENCIES = ", ".join(
@@ -41,6 +41,14 @@ CREATE TABLE core.events (
     properties JSON, context JSON, group_id VARCHAR
 );
 CREATE TABLE core.event_properties (event VARCHAR, property VARCHAR, kinds INTEGER);
+-- Tables of single events with typed columns, core.typed_<number> (see ``typed_engine``): up to
+-- which batch one is filled, and whether another has taken its place.
+CREATE TABLE core.typed_tables (
+    number INTEGER, event VARCHAR, filled_to BIGINT, is_retired BOOLEAN
+);
+CREATE TABLE core.typed_properties (
+    number INTEGER, property VARCHAR, position INTEGER, kinds INTEGER
+);
 CREATE TABLE core.nodes (
     node_id BIGINT, type VARCHAR, value VARCHAR, variant VARCHAR, profile_id VARCHAR,
     first_seen TIMESTAMPTZ, last_seen TIMESTAMPTZ, events BIGINT, source_numbers INTEGER[]

@@ -43,7 +43,9 @@ from cdp.segments.rules import (
     Trait,
     walk,
 )
+from cdp.typed_columns import TypedEvents
 
+_NO_TABLES: TypedEvents = {}
 _PLACEHOLDER = re.compile(r"\$(p[0-9]+)\b")
 
 
@@ -58,15 +60,21 @@ class Compiled:
 
 
 def compile_rule(
-    rule: Rule, now: datetime, timezone: str, scope: bool = False, *, copied: bool = False
+    rule: Rule,
+    now: datetime,
+    timezone: str,
+    scope: bool = False,
+    *,
+    copied: bool = False,
+    typed: TypedEvents = _NO_TABLES,
 ) -> Compiled:
     """Return ``SELECT profile_no`` of the profiles for which ``rule`` holds at ``now``.
 
     ``timezone`` is the zone of calendar windows that name none. With ``scope`` only profiles in
     the relation ``scope(profile_no BIGINT)``, which the caller registers, are looked at; where that
-    is ``copied``, in copies of the tables.
+    is ``copied``, in copies of the tables. ``typed`` are the events that have tables of their own.
     """
-    where = Scope(now, timezone, scope, set() if copied else None)
+    where = Scope(now, timezone, scope, set() if copied else None, typed)
     compiler = _Compiler(where, _repeated_leaves(rule))
     relation, is_complement = compiler.members(rule)
     if not is_complement:
@@ -83,14 +91,15 @@ def compile_aggregate(
     scope: bool = False,
     *,
     copied: bool = False,
+    typed: TypedEvents = _NO_TABLES,
 ) -> Compiled:
     """Return ``SELECT profile_no, value`` (JSON) of a tag's aggregate at ``now``.
 
     Counts are 0 for profiles without a matching event; profiles whose figure is absent have no
-    row. ``timezone``, ``scope`` and ``copied`` are those of ``compile_rule``.
+    row. The other arguments are those of ``compile_rule``.
     """
     parameters = Parameters()
-    where = Scope(now, timezone, scope, set() if copied else None)
+    where = Scope(now, timezone, scope, set() if copied else None, typed)
     sql = aggregate_values(rule, where, parameters)
     return Compiled(sql, parameters.values, frozenset(where.copied or ()))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from cdp.segments.compile_orders import matching_orders
 from cdp.segments.compile_paths import json_at
 from cdp.segments.compile_scope import Scope
+from cdp.segments.compile_typed import typed_events
 from cdp.segments.compile_values import (
     Parameters,
     SqlValue,
@@ -24,6 +25,7 @@ from cdp.segments.rules import (
     Orders,
     Path,
 )
+from cdp.typed_columns import TypedEvent
 
 # Sums add decimals exactly to nine places, so that neither the order of rows nor the number of
 # threads decides at a threshold. Numbers that do not fit (1e18 and more) are added as doubles.
@@ -58,6 +60,9 @@ def matching_events(
 
     ``value`` is the JSON text at ``value_path``; with ``present``, events without it are left out.
     """
+    typed = find_table(events, scope, value_path)
+    if typed is not None:
+        return typed_events(events, typed, scope, parameters, value_path, present=present)
     extracted, tests = [], []
     for index, condition in enumerate(events.where):
         column = f"w{index}"
@@ -82,6 +87,16 @@ def matching_events(
     if value_path is not None:
         columns += ", value"
     return f"SELECT {columns} FROM ({rows}) WHERE {' AND '.join(tests)}"
+
+
+def find_table(events: Events, scope: Scope, value_path: Path | None = None) -> TypedEvent | None:
+    """Return the events' own table, if it has columns for all that is asked of them."""
+    paths = [condition.path for condition in events.where]
+    if value_path is not None:
+        paths.append(value_path)
+    if any(not path for path in paths):
+        return None
+    return scope.typed_event(events.name, [path[0] for path in paths])
 
 
 def matching(
@@ -124,6 +139,11 @@ def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Fig
     is_money = isinstance(rule.events, Orders) and find_type(rule.path) == "money"
     adds_up = rule.function in NUMBER_FUNCTIONS
     present = picks_one or (is_money and adds_up)
+    if adds_up and isinstance(rule.events, Events):
+        typed = find_table(rule.events, scope, rule.path)
+        if typed is not None:
+            numbers = typed_events(rule.events, typed, scope, parameters, rule.path, adds_up=True)
+            return Figure(_typed_figure(rule.function, numbers, parameters), is_number=True)
     rows = matching(rule.events, scope, parameters, rule.path, present=present, into=rule.currency)
     if picks_one:
         pick = "arg_min" if rule.function == "first" else "arg_max"
@@ -169,10 +189,7 @@ def _number_figure(function: str, rows: str, parameters: Parameters, currency: s
     """Sum, avg, min, max per profile over the numbers, those in lists included."""
 
     def per_event(read: Callable[[str], str], fold: str) -> str:
-        item = parameters.variable()
-        items = f"list_transform(json_extract(value, '$[*]'), lambda {item}: {read(item)})"
-        listed = f"CASE WHEN starts_with(value, '[') THEN list_{fold}({items}) END"
-        return f"coalesce({read('value')}, {listed})"
+        return f"coalesce({read('value')}, {_fold_list(read, fold, parameters)})"
 
     if function in ("min", "max"):
         figure = f"{function}({per_event(_number, function)})"
@@ -185,6 +202,50 @@ def _number_figure(function: str, rows: str, parameters: Parameters, currency: s
     if function == "avg":
         figure = f"{figure} / sum({per_event(_one_if_number, 'sum')})"
     return f"SELECT * FROM ({_grouped(figure, rows, currency)}) WHERE value IS NOT NULL"
+
+
+def _typed_figure(function: str, rows: str, parameters: Parameters) -> str:
+    """The same over rows that have plain numbers in ``number`` and the rest in ``value``.
+
+    In ``value`` there is nearly never anything: then a figure is one column's.
+    """
+
+    def rest(read: Callable[[str], str], fold: str) -> str:
+        folded = f"coalesce({read('value')}, {_fold_list(read, fold, parameters)})"
+        return f"CASE WHEN value IS NOT NULL THEN {folded} END"
+
+    if function in ("min", "max"):
+        pick = "least" if function == "min" else "greatest"
+        figure = f"{function}({pick}(number, {rest(_number, function)}))"
+    else:
+        plain = f"CASE WHEN value IS NULL THEN {_exact('number')} END"
+        small = f"sum(coalesce({plain}, {rest(_small_number, 'sum')}))::DOUBLE"
+        large = f"sum({rest(_large_number, 'sum')})"
+        figure = f"coalesce({small} + {large}, {small}, {large})"
+    if function == "avg":
+        many = "CASE WHEN value IS NULL AND number IS NOT NULL THEN 1 END"
+        figure = f"{figure} / sum(coalesce({many}, {rest(_one_if_number, 'sum')}))"
+    return f"SELECT * FROM ({_grouped(figure, rows)}) WHERE value IS NOT NULL"
+
+
+def _fold_list(read: Callable[[str], str], fold: str, parameters: Parameters) -> str:
+    item = parameters.variable()
+    items = f"list_transform(json_extract(value, '$[*]'), lambda {item}: {read(item)})"
+    return f"CASE WHEN starts_with(value, '[') THEN list_{fold}({items}) END"
+
+
+def _exact(number: str) -> str:
+    """Return a double (below 2**53) as the decimal that its shortest text would be.
+
+    The cast multiplies by a billion and rounds. Up to a million that errs by less than an eighth
+    of the last place, so only what lies near the middle between two goes by its text.
+    """
+    scaled = f"{number} * 1e9"
+    is_clear = f"abs({number}) < 1e6 AND abs({scaled} - round({scaled})) < 0.25"
+    return (
+        f"CASE WHEN {is_clear} THEN {number}::{_DECIMAL} "
+        f"ELSE try_cast({number}::VARCHAR AS {_DECIMAL}) END"
+    )
 
 
 def _number(value: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cdp.segments.compile_values import Parameters
 from cdp.segments.rules import Window
 from cdp.segments.windows import bounds
+from cdp.typed_columns import TypedEvent, TypedEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,16 @@ class Scope:
 
     ``scope_engine``); the tables that a statement needs are put into it.
     """
+
+    typed: TypedEvents = field(default_factory=dict)
+    """Events that have a table with typed columns; copies have none."""
+
+    def typed_event(self, name: str, properties: Collection[str]) -> TypedEvent | None:
+        """Return the table of the events ``name`` that has columns for ``properties``."""
+        typed = self.typed.get(name) if self.copied is None else None
+        if typed is None or any(each not in typed.properties for each in properties):
+            return None
+        return typed
 
     def table(self, name: str) -> str:
         """Return what a table of ``core`` is called."""

@@ -80,15 +80,16 @@ def json_holds(value: str, comparison: Comparison, now: datetime, parameters: Pa
     if op == "not_exists":
         return f"(NOT {present})"
     # The common case first: where it gives NULL, the value is a list, absent or of another type.
-    one = _verdict(json_scalar(value), comparison, now, parameters)
+    one = value_verdict(json_scalar(value), comparison, now, parameters)
     absent = f"WHEN NOT {present} THEN TRUE " if op in ABSENT_OPS else ""
     return (
         f"coalesce({one}, CASE WHEN starts_with({value}, '[') "
-        f"THEN {_list_holds(value, comparison, now, parameters)} {absent}ELSE FALSE END)"
+        f"THEN {list_holds(value, comparison, now, parameters)} {absent}ELSE FALSE END)"
     )
 
 
-def _list_holds(value: str, comparison: Comparison, now: datetime, parameters: Parameters) -> str:
+def list_holds(value: str, comparison: Comparison, now: datetime, parameters: Parameters) -> str:
+    """Return the boolean, never NULL, of a comparison with the elements of a JSON list."""
     item, kept = parameters.variable(), parameters.variable()
     one = scalar_holds(json_scalar(item), comparison, now, parameters, in_lambda=True)
     items = f"list_filter(json_extract({value}, '$[*]'), lambda {kept}: {kept}::VARCHAR <> 'null')"
@@ -107,11 +108,11 @@ def scalar_holds(
     in_lambda: bool = False,
 ) -> str:
     """Return the boolean, never NULL, of a comparison with one present value."""
-    verdict = _verdict(value, comparison, now, parameters, in_lambda=in_lambda)
+    verdict = value_verdict(value, comparison, now, parameters, in_lambda=in_lambda)
     return f"coalesce({verdict}, FALSE)"
 
 
-def _verdict(
+def value_verdict(
     value: SqlValue,
     comparison: Comparison,
     now: datetime,
