@@ -32,6 +32,17 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, LogUnavailable | sa.exc.TimeoutError | OSError | MemoryError)
 
 
+def name_broken_rule(error: BaseException) -> str | None:
+    """Name the constraint that the error broke, or its SQLSTATE; ``None`` for other errors.
+
+    Names of the schema, never values.
+    """
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if not isinstance(cause, psycopg.IntegrityError):
+        return None
+    return cause.diag.constraint_name or cause.sqlstate or type(cause).__name__
+
+
 def name_error(error: BaseException) -> str:
     """Name the error without its values, which may be personal."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error

@@ -27,7 +27,7 @@ from cdp.log.leases import Leases
 from cdp.log.open import open_log
 from cdp.log.port import Log, Record
 from cdp.look_after_identity import look_after_identity
-from cdp.outage import is_outage, name_error
+from cdp.outage import is_outage, name_broken_rule, name_error
 from cdp.pipeline import STEPS, Step, Work, process
 from cdp.read_ahead import ReadAhead
 from cdp.read_batch import read_batch
@@ -36,6 +36,7 @@ from cdp.runtime.clock import now
 from cdp.runtime.logs import get_logger
 from cdp.runtime.memory import collect_rarely
 from cdp.settings import Settings
+from cdp.storage.clashes_store import Outcome, count_clash
 from cdp.storage.database import Database, driver
 from cdp.storage.partitions import ensure_partitions
 from cdp.storage.positions import StalePosition, read_positions
@@ -129,20 +130,50 @@ class Worker:
 
     def _work_off(self, records: Sequence[Record], batch: Batch | None = None) -> None:
         """Commit ``records``; halve them when they fail, until the one bad record is found."""
-        try:
-            self._commit(batch or self._read(records))
+        fault = self._try(records, batch)
+        rule = fault and name_broken_rule(fault)
+        if rule:
+            fault = self._try_again(records, rule)
+        if fault is None:
             return
-        except Exception as error:
-            if not _is_poison(error):
-                raise
-            reason = name_error(error)
+        reason = name_error(fault)
         if len(records) > 1:
             _log.warning("batch_is_halved", records=len(records), reason=reason)
             middle = len(records) // 2
             self._work_off(records[:middle])
             self._work_off(records[middle:])
             return
+        if rule:
+            self._count_clash(rule, "set_aside")
         self._set_aside(records[0], reason)
+
+    def _try(self, records: Sequence[Record], batch: Batch | None = None) -> Exception | None:
+        """Commit ``records``; return the error when their data is at fault."""
+        try:
+            self._commit(batch or self._read(records))
+        except Exception as error:
+            if not _is_poison(error):
+                raise
+            return error
+        return None
+
+    def _try_again(self, records: Sequence[Record], rule: str) -> Exception | None:
+        """Commit ``records``, which broke a rule of the schema, in a transaction of their own.
+
+        No data should be able to, so it is a fault of the program, and is told. Where it lay in
+        what was remembered, or in who came between, they pass now.
+        """
+        _log.error("batch_clashed", records=len(records), rule=rule)
+        self._identity.forget()
+        fault = self._try(records)
+        if fault is None:
+            self._count_clash(rule, "passed")
+        return fault
+
+    def _count_clash(self, rule: str, outcome: Outcome) -> None:
+        away = suppress(psycopg.Error, sa.exc.SQLAlchemyError)
+        with away, self._database.transaction() as connection:
+            count_clash(driver(connection), rule, outcome)
 
     def _set_aside(self, record: Record, reason: str) -> None:
         """Commit ``record`` without the lines that cannot be processed; keep those as dead letters.

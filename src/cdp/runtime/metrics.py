@@ -127,6 +127,14 @@ def _show_counts(counts: Counts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "cdp_dead_letters", "Set aside as unprocessable, and open.", value=counts.dead_letters
     )
+    clashes = CounterMetricFamily(
+        "cdp_worker_clashes",
+        "Batches that broke a rule of the schema: passed when tried again, or set aside.",
+        labels=["rule", "outcome"],
+    )
+    for rule, outcome, number in counts.clashes:
+        clashes.add_metric([rule, outcome], number)
+    yield clashes
     events = CounterMetricFamily(
         "cdp_events", "What became of the events, by source.", labels=["source_id", "outcome"]
     )

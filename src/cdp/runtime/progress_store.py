@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from cdp.storage.clashes_store import read_clashes
 from cdp.storage.database import Driver
 from cdp.storage.positions import read_positions
 
@@ -23,6 +24,8 @@ class Counts:
     """Per source id: received, stored, duplicate, rejected."""
     unbalanced: dict[str, int] = field(default_factory=dict)
     """Per source id: minutes in which they do not add up. Empty is as it should be."""
+    clashes: list[tuple[str, str, int]] = field(default_factory=list)
+    """Rules of the schema that workers broke, what became of it, how often. Empty likewise."""
 
 
 def read_counts(connection: Driver, log: str) -> Counts:
@@ -45,6 +48,7 @@ def read_counts(connection: Driver, log: str) -> Counts:
         dead_letters=int(dead[0]) if dead else 0,
         accounting=[(str(s), int(a), int(b), int(c), int(d)) for s, a, b, c, d in accounting],
         unbalanced=_count_unbalanced(connection),
+        clashes=read_clashes(connection),
     )
 
 

@@ -252,6 +252,18 @@ dead_letters = Table(
     Column("resolution", Text),
 )
 
+# What workers ran against in the schema, which they should not: see ``clashes_store``.
+worker_clashes = Table(
+    "worker_clashes",
+    metadata,
+    # The name of a constraint, or an SQLSTATE.
+    Column("rule", Text, primary_key=True),
+    # passed | set_aside
+    Column("outcome", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    _now("last_at"),
+)
+
 events = Table(
     "events",
     metadata,
