@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query
 
 from cdp.access.guard import require
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.accounts.accounts_read_store import Account, read_descendants
 from cdp.accounts.activity_store import read_member_events, read_member_orders
@@ -50,6 +51,7 @@ def create_router(database: Database, read_name: Callable[[str], str]) -> APIRou
             numbers = _list_numbers(tx, account, moment, below=below)
             found = read_member_orders(tx, numbers, moment, limit=limit + 1, past=past)
         page, following = cut_page(found, limit, lambda row: row[0])
+        note_people(len({profile_id for *_, profile_id in page}))
         is_masked = not caller.sees_personal
         rows = [
             {"profile_id": profile_id, **show_order(_decode_order(text), is_masked=is_masked)}
@@ -78,6 +80,7 @@ def create_router(database: Database, read_name: Callable[[str], str]) -> APIRou
             sources = read_sources(tx)
         found: list[tuple[TimelineEvent, str]] = [(read_row(row[:-1]), row[-1]) for row in rows]
         page, following = cut_page(found, limit, lambda one: one[0].key)
+        note_people(len({profile_id for _, profile_id in page}))
         is_masked = not caller.sees_personal
         shown = [
             {"profile_id": profile_id, **show_event(one, sources, is_masked=is_masked)}

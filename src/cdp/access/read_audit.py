@@ -2,8 +2,8 @@
 
 A route that shows personal values says whose (``note_person``) or how many (``note_people``);
 around all of them stands ``WatchReads``, which knows who asked. A read is one entry, however much
-it brings. Entries wait in memory for at most a second, so a process that is killed loses that
-second's; one that stops in order loses none.
+it brings; of a stream the rows count that went out. Entries wait in memory for at most a second, so
+a process that is killed loses that second's; one that stops in order loses none.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _MOST_AT_ONCE = 5_000
 _PERSONAL = (
     "/v1/profiles/{p}", "/v1/orders/", "/v1/accounts/", "/v1/query", "/v1/segments/preview",
     "/v1/segments/{key}/members", "/v1/rejected", "/v1/identity/refused", "/v1/identity/hot",
-    "/v1/identity/suggestions", "/v1/sources/{source_id}/live",
+    "/v1/identity/suggestions", "/v1/identity/decisions", "/v1/identity/dry-run",
+    "/v1/imports/{import_id}/rejected", "/v1/destinations/{destination_id}/dry-run",
+    "/v1/plan/observed", "/v1/sources/{source_id}/live",
     "/v1/export/",
 )  # fmt: skip
 

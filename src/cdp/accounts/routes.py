@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from cdp.access.guard import require
 from cdp.access.masking import is_personal
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import PII_READ, Caller
 from cdp.accounts.account_document import show_account, show_figures, show_members
 from cdp.accounts.accounts_read_store import (
@@ -108,6 +109,7 @@ def create_router(
                 family = read_descendants(tx, account.account_no, moment)
                 told = show_figures(read_figures(tx, family, moment, currency))
                 rollup = {"accounts": len(family), **told}
+        note_people(len(members[:_FIRST_MEMBERS]))
         shown = show_members(members[:_FIRST_MEMBERS], is_masked=not caller.sees_personal)
         return _answer(
             {
@@ -129,6 +131,7 @@ def create_router(
         moment, after = now(), _decode_place(cursor)
         with accounts.find(account_id, moment) as (tx, account):
             members = read_members(tx, account.account_no, moment, after=after, limit=limit + 1)
+        note_people(len(members[:limit]))
         shown = show_members(members[:limit], is_masked=not caller.sees_personal)
         return _answer({"data": shown, "next": _find_next(members, limit)})
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdp.access import audit_store
 from cdp.access.guard import require
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.activation import deliveries_store, destinations_store
 from cdp.activation.delivery import DeliveryStatus, make_test
@@ -221,6 +222,7 @@ def _add_trying(router: APIRouter, services: Destinations) -> None:
             found = services.find(tx, destination_id)
             masked = replace(found, is_masked=found.is_masked or not caller.sees_personal)
             results: list[Dry] = run_dry(tx, masked, services.people, now())
+        note_people(sum(len(result.examples) for result in results))
         return {"data": [result.show() for result in results]}
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, StreamingResponse
 
 from cdp.access.guard import require
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.analytics import catalogue
 from cdp.analytics.answer_formats import FORMATS, to_records
@@ -54,6 +55,7 @@ def create_router(engine: Engine, settings: Settings) -> APIRouter:
             limit=most if body.limit is None else min(body.limit, most),
             timeout=settings.query_timeout_seconds,
         )
+        note_people(answer.rows.num_rows)
         if body.format == "json":
             return JSONResponse(_to_body(engine, answer))
         media, write = FORMATS[body.format]
@@ -87,7 +89,7 @@ def create_router(engine: Engine, settings: Settings) -> APIRouter:
         format: ExportFormat = "ndjson",
     ) -> StreamingResponse:
         """Stream a whole table of ``/v1/schema``, as of one moment."""
-        parts = export_table(engine, table, _schema_for(caller), format)
+        parts = export_table(engine, table, _schema_for(caller), format, note=note_people)
         as_of = engine.as_of()
         headers = {"Content-Disposition": f'attachment; filename="export.{format}"'}
         if as_of is not None:

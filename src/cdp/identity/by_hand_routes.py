@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.errors import Unavailable, Unprocessable
 from cdp.identity.by_hand_store import Hand
@@ -140,6 +141,7 @@ def add_routes(
         with database.snapshot() as connection:
             found = list_decisions(driver(connection), below=below, limit=limit + 1)
         page, following = cut_page(found, limit, lambda one: (one.decision_no,))
+        note_people(len(page))
         return {"data": [_show_decision(one, caller) for one in page], "next": following}
 
 

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse
 
 from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.errors import CdpError, Unprocessable
 from cdp.identity.by_hand_routes import Named
@@ -184,6 +185,7 @@ def _show_progress(found: DryRun) -> dict[str, Any]:
 
 
 def _show_result(found: DryRun, caller: Caller) -> dict[str, Any]:
+    note_people(len(found.device_examples) + len(found.parts) + len(found.joins))
     return {
         "components": found.components,
         "would_part": found.parting,

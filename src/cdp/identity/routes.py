@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Depends, Query
 
 from cdp.access.guard import require
 from cdp.access.masking import mask_identifier
-from cdp.access.read_audit import note_person
+from cdp.access.read_audit import note_people, note_person
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound
 from cdp.identity import by_hand_routes, dry_run_routes, rules_job_routes, survey_routes
@@ -100,6 +100,7 @@ def create_router(
         with database.snapshot() as connection:
             found = list_refusals(driver(connection), below=below, limit=limit + 1)
         page, following = cut_page(found, limit, lambda row: (row["id"],))
+        note_people(len(page))
         shown = [
             {
                 "a": _show(row["a"], caller),

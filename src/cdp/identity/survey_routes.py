@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from cdp.access.guard import require
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.identity.dry_run_routes import show_identifier
 from cdp.identity.hot_store import HotIdentifier, list_hot
@@ -31,6 +32,7 @@ def add_routes(router: APIRouter, database: Database, read_rules: Callable[[], R
             tx = driver(connection)
             rules = read_newest(tx, read_rules().country)
             found = list_hot(tx, rules, limit=limit)
+        note_people(len(found))
         shown = [_show_hot(one, caller) for one in found]
         return {"data": shown, "hot_limit": rules.hot_limit, "next": None}
 

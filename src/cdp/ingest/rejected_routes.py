@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from cdp import receipts
 from cdp.access import audit_store
 from cdp.access.guard import require
+from cdp.access.read_audit import note_nothing_personal, note_people
 from cdp.access.scopes import Caller
 from cdp.errors import Conflict, NotFound, Unavailable
 from cdp.ingest import dead_letters_store as letters
@@ -82,6 +83,7 @@ def create_router(database: Database, log: Log, replayer: Replayer) -> APIRouter
         with database.transaction() as connection:
             rows = list_rejected(driver(connection), wanted, limit=limit + 1, before=before)
         page, following = cut_page(rows, limit, lambda row: (row.number,))
+        note_people(len(page))
         shown = [show_rejected(row, sees_personal=caller.sees_personal) for row in page]
         return {"data": shown, "next": following}
 
@@ -96,6 +98,7 @@ def create_router(database: Database, log: Log, replayer: Replayer) -> APIRouter
     ) -> dict[str, Any]:
         """Count refused events by source and reason, most first."""
         wanted = RejectedFilter(source, code, since, until, replayed=_read_status(status))
+        note_nothing_personal()
         with database.transaction() as connection:
             return {"data": count_rejected(driver(connection), wanted), "next": None}
 
@@ -125,6 +128,7 @@ def create_router(database: Database, log: Log, replayer: Replayer) -> APIRouter
         """Show one refused event."""
         with database.transaction() as connection:
             row = find_rejected(driver(connection), _read_number(rejected_id))
+        note_people(1)
         return show_rejected(row, sees_personal=caller.sees_personal)
 
     @router.get("/v1/dead-letters")

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from cdp.access import masking
 from cdp.access.guard import require
+from cdp.access.read_audit import note_nothing_personal, note_person
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound
 from cdp.orders.figures import show_figures
@@ -96,6 +97,10 @@ def create_router(
             if found is None:
                 raise NotFound("order_not_found", "no order goes by this id")
             versions = read_versions(tx, found.scope, found.order.order_id)
+        if found.profile_id is None:
+            note_nothing_personal()
+        else:
+            note_person(found.profile_id)
         is_masked = not caller.sees_personal
         return _answer(
             {

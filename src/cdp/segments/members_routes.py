@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from hashlib import blake2b
 from itertools import chain
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 from fastapi import APIRouter, Depends, Header, Query, Response
 from starlette.responses import StreamingResponse
 
+from cdp.access.read_audit import note_people, note_person
 from cdp.access.scopes import Caller
 from cdp.errors import Conflict, Unprocessable
 from cdp.reach import CHANNELS, name_statement, split_name
@@ -108,6 +110,7 @@ def _answer_page(
     freshness = services.freshness()
     found = members_engine.read_page(services.reader, pull, after=after, most=limit + 1)
     page = found.slice(0, limit)
+    note_people(page.num_rows)
     rows = export.read_rows(page, pull.fields, is_masked=not caller.sees_personal)
     following = None
     if found.num_rows > limit:
@@ -121,12 +124,19 @@ def _answer_stream(
     services: Segments, caller: Caller, pull: Pull, fields: list[MemberField], format: Format
 ) -> Response:
     freshness = services.freshness()
-    chunks = members_engine.read_chunks(services.reader, pull)
+    chunks = _note_rows(members_engine.read_chunks(services.reader, pull))
     parts = WRITERS[format](chunks, fields, is_masked=not caller.sees_personal)
     headers = {"Content-Disposition": f'attachment; filename="{pull.segment}.{format}"'}
     if freshness["as_of"] is not None:
         headers |= {"X-As-Of": freshness["as_of"], "X-Lag-Ms": str(freshness["lag_ms"])}
     return StreamingResponse(_start(parts), media_type=MEDIA_TYPES[format], headers=headers)
+
+
+def _note_rows(chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Note how many people are read as they go out, not how many there are."""
+    for chunk in chunks:
+        note_people(chunk.num_rows)
+        yield chunk
 
 
 def _start(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -175,6 +185,7 @@ def _add_one(router: APIRouter, services: Segments) -> None:
         """Say whether a person is a member, since when, and why: the rule with their values."""
         segment, tag_keys = _read_segment(services, key)
         person = services.find_person(p)
+        note_person(person.profile_id)
         rule = services.read_rule(segment.rule, path="/rule", segments=None, tags=tag_keys)
         freshness = services.freshness()
         since = members_engine.find_membership(services.reader, key, person.profile_no)

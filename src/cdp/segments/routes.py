@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdp.access import audit_store
+from cdp.access.read_audit import note_people
 from cdp.errors import Conflict, NotFound, Unprocessable
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
@@ -102,6 +103,7 @@ def _add_trials(router: APIRouter, services: Segments) -> None:
             services.reader, rule, now(), services.timezone, is_masked=not caller.sees_personal
         )
         took_ms = round((time.perf_counter() - started) * 1000, 1)
+        note_people(len(found["sample"]))
         warnings = services.find_warnings([rule])
         return {**found, "took_ms": took_ms, "warnings": warnings, **freshness}
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdp.access.audit_store import record
 from cdp.access.guard import require
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.errors import NotFound, Unavailable
 from cdp.identity.by_hand_store import Hand
@@ -54,6 +55,7 @@ def create_router(
     def show(conn: Driver, found: Sequence[Suggestion], caller: Caller) -> list[dict[str, Any]]:
         rules = read_rules()
         sides = read_sides(conn, found, lambda kind, value: normalise(kind, value, rules), now())
+        note_people(len(found))
         return [
             show_suggestion(one, sides, rules, sees_personal=caller.sees_personal) for one in found
         ]

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from cdp.access.guard import require
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.ingest.imports import imports_store as store
 from cdp.ingest.imports.imports_store import Import
@@ -84,7 +85,9 @@ def create_router(database: Database, imports: Imports, write_receipt: WriteRece
         try:
             order = read_form(upload.fields)
             if order.is_dry_run:
-                return JSONResponse(imports.preview(order, upload, caller))
+                shown = imports.preview(order, upload, caller)
+                note_people(len(shown["rows"]) + len(shown["mistakes"]))
+                return JSONResponse(shown)
             started = imports.start(import_id, order, upload, caller)
             shown = show_import(started.found, write_receipt)
             return JSONResponse({**shown, "existing": not started.is_new}, 202)
@@ -127,6 +130,7 @@ def create_router(database: Database, imports: Imports, write_receipt: WriteRece
                 driver(connection), import_id, limit=limit + 1, after=after
             )
         page, following = cut_page(rows, limit, lambda row: (row.row,))
+        note_people(len(page))
         shown = [
             {
                 "row": row.row,

@@ -29,6 +29,8 @@ class Listener:
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self._skipped = 0
+        self.shown = 0
+        """Messages that were sent."""
         self._is_ended = False
 
     def put(self, frame: bytes) -> None:
@@ -76,6 +78,7 @@ class Listener:
     def _take(self) -> bytes:
         with self._lock:
             frames = b"".join(self._waiting)
+            self.shown += len(self._waiting)
             self._waiting.clear()
             skipped, self._skipped = self._skipped, 0
         return frames + write_frame({"state": "skipped", "count": skipped}) if skipped else frames

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive, Scope, Send
 
 from cdp.access.guard import require
+from cdp.access.read_audit import note_people
 from cdp.access.scopes import Caller
 from cdp.ingest import sources_store
 from cdp.ingest.live.listener import Listener
@@ -46,6 +47,7 @@ class LiveResponse(StreamingResponse):
         except TimeoutError:
             return
         finally:
+            note_people(self._listener.shown)
             self._tail.leave(self._listener)
 
 
