@@ -25,7 +25,8 @@ from cdp.runtime.logs import configure_logs
 
 PARTS = (
     "ingest", "door", "log", "worker", "identity", "orders", "imports", "rules", "refresh",
-    "analytics", "clickhouse", "preview", "suggest", "end_to_end", "reads",
+    "analytics", "clickhouse", "preview", "live_segments", "exports", "suggest", "end_to_end",
+    "reads",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,6 +21,7 @@ import psutil
 
 from bench.payload import make_track
 from bench.ratios import compare
+from cdp.settings import Settings
 from tests.support.program import Program, run_program
 
 PER_REQUEST = 100
@@ -168,9 +169,11 @@ def percentile(values: list[float], share: float) -> float:
     return statistics.quantiles(values, n=100)[round(share * 100) - 1]
 
 
-def report_lag(goal: int | str, name: str, lags: list[float], limit: float) -> dict[str, Any]:
+def report_lag(
+    goal: int | str, name: str, lags: list[float], limit: float, at_most: float = 1.0
+) -> dict[str, Any]:
     """A row for a latency: its p95 as a share of the limit."""
-    row = compare(goal, name, [percentile(lags, 0.95) / limit], at_most=1.0)
+    row = compare(goal, name, [percentile(lags, 0.95) / limit], at_most=at_most)
     return {**row, "spread": None, "p50": statistics.median(lags), "probes": len(lags)}
 
 
@@ -209,14 +212,20 @@ def run(quick: bool) -> list[dict[str, Any]]:
         program.run("demo", seconds=600)
         time.sleep(5)
         memory = report_memory(program)
+    # What an event waits for where nothing is busy: company in the door, then the worker's look.
+    settings = Settings()
+    waits = settings.linger_ms / 1000 + settings.worker_poll_seconds
     return [
         compare(
             11,
             "event to visible profile, sustained, to the slower of ingest and worker alone",
             ratios,
-            at_least=0.5,
+            at_least=0.70,
         ),
         report_lag(14, "p95 from 200 to visible profile at half load, of 1 s", lags, 1.0),
+        report_lag(
+            14, f"the same, of the waits that are set ({waits:.3f} s)", lags, waits, at_most=1.5
+        ),
         report_lag("seg", "p95 from 200 to segment change at half load, of 5 s", changes, 5.0),
         *memory,
     ]
