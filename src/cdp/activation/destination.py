@@ -2,7 +2,8 @@
 
 webhook   ``url``, ``headers``                       signed as Standard Webhooks
 kafka     ``bootstrap_servers``, ``topic``           a record a row, keyed by profile
-file      ``path``, ``format`` (csv, ndjson, parquet)  a file a delivery, in its folder
+file      ``path``, ``format`` (csv, ndjson, parquet)  a file a delivery, in its folder; or ``url``,
+          ``access_key_id``, ``secret_access_key``   an object a delivery, in a store that speaks S3
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from cdp.activation.address import PRIVATE_SETTING, is_refused, read_literal
+from cdp.activation.bucket import read_bucket
 from cdp.errors import Unprocessable
 
 DestinationType = Literal["webhook", "kafka", "file"]
@@ -27,6 +29,7 @@ MOST_IN_BATCH = 1000
 _MOST_HEADERS = 50
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_REGION = re.compile(r"[a-z0-9-]{1,50}")
 _PLAIN_PATH = re.compile(r"[^\\\0:*?\"<>|]+")
 # Ours to set, or the connection's.
 _TAKEN_HEADERS = frozenset(
@@ -101,12 +104,15 @@ def check_settings(
         if name not in known:
             listed = ", ".join(known)
             raise _mistake(name, f"a {type} destination has {listed}", "unknown_setting")
-    for name in _REQUIRED[type]:
+    in_bucket = type == "file" and settings.get("url") is not None
+    for name in _REQUIRED["bucket" if in_bucket else type]:
         if settings.get(name) in (None, ""):
             raise _mistake(name, f"a {type} destination needs {name}", "missing_setting")
     taken = {name: value for name, value in settings.items() if value is not None}
     for name, value in taken.items():
         known[name](name, value, allows_private)
+    if type == "file":
+        _check_place(taken, allows_private)
     return taken
 
 
@@ -115,8 +121,8 @@ def show_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: value for name, value in settings.items() if name != "secret"}
     if "headers" in shown:
         shown["headers"] = dict.fromkeys(shown["headers"], "***")
-    if "sasl_password" in shown:
-        shown["sasl_password"] = "***"
+    for name in _PASSWORDS & shown.keys():
+        shown[name] = "***"
     return shown
 
 
@@ -181,6 +187,28 @@ def _check_path(name: str, value: Any, _: bool) -> None:
         raise _mistake(name, "a folder below the one that files are dropped in, such as crm/vip")
 
 
+def _check_place(settings: Mapping[str, Any], allows_private: bool) -> None:
+    """Check that files go to one place: a folder, or a bucket with what belongs to it."""
+    if "url" not in settings:
+        for name in _OF_BUCKETS & settings.keys():
+            raise _mistake(name, "this belongs to a url such as s3://bucket/folder")
+        return
+    if "path" in settings:
+        raise _mistake("path", "give a path or a url, not both")
+    try:
+        bucket = read_bucket(settings)
+    except ValueError as error:
+        example = {"url": "s3://bucket/folder", "endpoint": "https://s3.example.com"}
+        name = str(error)
+        raise _mistake(name, f"write a place as {example[name]}") from error
+    _check_host("endpoint", bucket.host, allows_private)
+
+
+def _check_region(name: str, value: Any, _: bool) -> None:
+    if not _REGION.fullmatch(_text(name, value)):
+        raise _mistake(name, "a region such as eu-west-1")
+
+
 def _check_format(name: str, value: Any, _: bool) -> None:
     if value not in get_args(FileFormat):
         raise _mistake(name, f"one of {', '.join(get_args(FileFormat))}")
@@ -207,9 +235,24 @@ _SETTINGS: dict[str, dict[str, _Check]] = {
         "sasl_username": _check_text,
         "sasl_password": _check_text,
     },
-    "file": {"path": _check_path, "format": _check_format},
+    "file": {
+        "path": _check_path,
+        "format": _check_format,
+        "url": _check_text,
+        "endpoint": _check_text,
+        "region": _check_region,
+        "access_key_id": _check_text,
+        "secret_access_key": _check_text,
+    },
 }
-_REQUIRED = {"webhook": ("url",), "kafka": ("bootstrap_servers", "topic"), "file": ("path",)}
+_REQUIRED = {
+    "webhook": ("url",),
+    "kafka": ("bootstrap_servers", "topic"),
+    "file": ("path",),
+    "bucket": ("url", "access_key_id", "secret_access_key"),
+}
+_OF_BUCKETS = {"endpoint", "region", "access_key_id", "secret_access_key"}
+_PASSWORDS = {"sasl_password", "secret_access_key"}
 
 
 def _text(name: str, value: Any) -> str:

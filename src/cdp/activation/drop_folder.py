@@ -30,14 +30,26 @@ def drop_file(
     root: Path, settings: Mapping[str, Any], fields: Sequence[str], delivery: Delivery
 ) -> Attempt:
     """Write ``delivery`` as one file below ``root``; ``fields`` are its last columns."""
-    format = settings.get("format", _DEFAULT_FORMAT)
     try:
         folder = _make_folder(root, settings["path"])
-        name = f"{delivery.number:012d}-{delivery.delivery_id}.{format}"
-        write_whole(folder / name, _WRITERS[format](delivery.rows, fields))
+        content = write_rows(settings, delivery.rows, fields)
+        write_whole(folder / name_file(settings, delivery), content)
     except OSError as error:
         return Attempt(False, error=f"the file could not be written: {error.strerror or error}")
     return Attempt(True)
+
+
+def name_file(settings: Mapping[str, Any], delivery: Delivery) -> str:
+    """Return what the file of ``delivery`` is called; names sort in the order of deliveries."""
+    format = settings.get("format", _DEFAULT_FORMAT)
+    return f"{delivery.number:012d}-{delivery.delivery_id}.{format}"
+
+
+def write_rows(
+    settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], fields: Sequence[str]
+) -> bytes:
+    """Return ``rows`` in the format of ``settings``; ``fields`` are the last columns."""
+    return _WRITERS[settings.get("format", _DEFAULT_FORMAT)](rows, fields)
 
 
 def _make_folder(root: Path, path: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from cdp.activation.bucket_folder import put_object
 from cdp.activation.delivery import Delivery
 from cdp.activation.destination import Destination
 from cdp.activation.drop_folder import drop_file
@@ -40,6 +41,14 @@ def make_send(
             case "kafka":
                 return send_to_topic(
                     settings, delivery, seconds=seconds, allows_private=allows_private
+                )
+            case "file" if "url" in settings:
+                return put_object(
+                    settings,
+                    destination.fields,
+                    delivery,
+                    seconds=seconds,
+                    allows_private=allows_private,
                 )
             case "file":
                 return drop_file(root, settings, destination.fields, delivery)

@@ -42,6 +42,12 @@ page AS MATERIALIZED (
      WHERE key = $tag AND profile_no > $after {among} {consented}
      ORDER BY profile_no LIMIT $most)
 """
+_PEOPLE = """
+page AS MATERIALIZED (
+    SELECT profile_no, profile_id, NULL::TIMESTAMPTZ AS entered_at FROM core.profiles
+     WHERE profile_no > $after {among} {consented}
+     ORDER BY profile_no LIMIT $most)
+"""
 _AMONG = "AND profile_no IN (SELECT unnest($among))"
 
 _IDENTIFIER = """
@@ -113,6 +119,14 @@ def read_tagged_page(
     params = {"tag": key}
     value = ", page.value"
     return _read(reader, _TAGGED, params, pull, after=after, most=most, among=among, value=value)
+
+
+def read_people(reader: Reader, pull: Pull, among: Sequence[int]) -> pa.Table:
+    """Return those of ``among`` who grant the purposes, as ``read_page`` returns members;
+
+    ``entered_at`` is empty.
+    """
+    return _read(reader, _PEOPLE, {}, pull, after=-1, most=len(among), among=among)
 
 
 def _read(

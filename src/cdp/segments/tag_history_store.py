@@ -11,14 +11,14 @@ from cdp.storage.database import Driver
 _PAGE = """
 WITH later AS (
     SELECT DISTINCT profile_id FROM tag_changes WHERE key = %(key)s AND change_no > %(pinned)s)
-SELECT profile_id, value, at, version FROM (
-    SELECT v.profile_id, v.value::text AS value, v.at, v.version FROM tag_values v
+SELECT profile_id, value, at, version, profile_no FROM (
+    SELECT v.profile_id, v.value::text AS value, v.at, v.version, v.profile_no FROM tag_values v
      WHERE v.key = %(key)s AND v.profile_id > %(after)s
        AND NOT EXISTS (SELECT FROM later l WHERE l.profile_id = v.profile_id)
     UNION ALL
-    SELECT l.profile_id, was.value::text, was.at, was.version
+    SELECT l.profile_id, was.value::text, was.at, was.version, was.profile_no
       FROM later l CROSS JOIN LATERAL (
-           SELECT c.value, c.at, c.version FROM tag_changes c
+           SELECT c.value, c.at, c.version, c.profile_no FROM tag_changes c
             WHERE c.profile_id = l.profile_id AND c.key = %(key)s
               AND c.change_no <= %(pinned)s
             ORDER BY c.change_no DESC LIMIT 1) was
@@ -45,6 +45,7 @@ class HeldValue(NamedTuple):
     value: str
     at: datetime
     version: int
+    profile_no: int
 
 
 def read_values(

@@ -38,6 +38,7 @@ from cdp.segments.standard_tags_routes import add_standard_set
 from cdp.segments.tag_failures_store import TagFailure
 from cdp.segments.tag_history_routes import add_history
 from cdp.segments.tag_moves import describe_move
+from cdp.segments.tag_values_routes import add_values
 from cdp.segments.tags import CATEGORIES, TYPES, decide_type, parse_definition, require_type
 from cdp.segments.tags_store import Tag
 from cdp.segments.transitions import find_field
@@ -95,6 +96,7 @@ def create_router(services: Segments) -> APIRouter:
     """Return the routes of tags."""
     router = APIRouter(tags=["tags"], dependencies=[Depends(after_analytics)])
     add_standard_set(router, services)
+    add_values(router, services)
     add_history(router, services)
     _add_definitions(router, services)
     _add_values(router, services)
