@@ -19,7 +19,8 @@ from cdp.follow import Follower, FollowerState
 from cdp.log.port import Log, LogUnavailable
 from cdp.plan.learner_engine import Learner
 from cdp.runtime.logs import get_logger
-from cdp.segments.refresh import Refresher, UserName
+from cdp.segments.refresh import Refresher
+from cdp.segments.retire_unit import UserName
 from cdp.settings import Settings
 from cdp.storage.database import Database
 from cdp.tag_queries import TagQueriesOnDuckDb

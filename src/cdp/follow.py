@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from cdp.runtime.clock import format_time
 from cdp.runtime.clock import now as clock_now
 from cdp.runtime.logs import get_logger
-from cdp.segments.refresh import Refreshed
+from cdp.segments.refresh_reached import Refreshed
 
 _log = get_logger(__name__)
 

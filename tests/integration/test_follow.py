@@ -15,7 +15,8 @@ from cdp.analytics.engine import Engine
 from cdp.analytics.feed import Feed
 from cdp.follow import Follower
 from cdp.segments import mirror_engine, segments_store
-from cdp.segments.refresh import Refreshed, Refresher
+from cdp.segments.refresh import Refresher
+from cdp.segments.refresh_reached import Refreshed
 from cdp.storage.batches import BatchChanges, close_batch, open_batch
 from cdp.storage.database import Database, driver
 

@@ -13,6 +13,7 @@ from cdp.analytics.engine import Engine
 from cdp.segments import segments_store
 from cdp.segments.membership_store import list_changes
 from cdp.segments.refresh import Refresher
+from cdp.segments.refresh_reached import Refreshed
 from cdp.storage.database import Database, driver
 from tests.support.people import NOON, People
 
@@ -348,9 +349,9 @@ def test_while_one_evaluates_another_stands_back(
     rival = make_refresher(database, other)
 
     class Interrupting(Refresher):
-        def _evaluate_unit(self, *args: Any) -> None:
+        def _evaluate(self, *args: Any) -> Refreshed:
             outcomes.append(rival.refresh(NOON).outcome)
-            super()._evaluate_unit(*args)
+            return super()._evaluate(*args)
 
     Interrupting(database, engine, timezone="UTC", time_seconds=15).refresh(NOON)
 

@@ -22,7 +22,8 @@ from cdp.receipts import Progress
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import install_error_answers
 from cdp.segments import members_routes, routes, tags_routes
-from cdp.segments.refresh import Refresher, UserName
+from cdp.segments.refresh import Refresher
+from cdp.segments.retire_unit import UserName
 from cdp.segments.service import FoundPerson, Segments
 from cdp.storage.database import Database, driver
 from cdp.tag_queries import TagQueriesOnDuckDb

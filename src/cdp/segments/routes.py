@@ -24,8 +24,8 @@ from cdp.segments.definitions import (
     find_references,
     is_key,
 )
+from cdp.segments.definitions_store import read_definitions
 from cdp.segments.json_schema import rule_schema
-from cdp.segments.refresh import read_definitions
 from cdp.segments.rules import InSegment, Rule, Tag, walk
 from cdp.segments.segments_store import Segment
 from cdp.segments.service import (

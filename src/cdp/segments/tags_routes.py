@@ -21,10 +21,10 @@ from cdp.segments.builtins import computations_store
 from cdp.segments.builtins.computations_store import Computation
 from cdp.segments.builtins.registry import find_kind
 from cdp.segments.definitions import Definition, UnitName, clean_document
+from cdp.segments.definitions_store import read_definitions
 from cdp.segments.members_routes import read_since
 from cdp.segments.moves_store import count_waiting
 from cdp.segments.paths import read_path
-from cdp.segments.refresh import read_definitions
 from cdp.segments.routes import require_key, require_no_cycle, show_status
 from cdp.segments.service import (
     EVALUATION_PATIENCE,
