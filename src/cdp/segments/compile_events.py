@@ -30,6 +30,9 @@ from cdp.typed_columns import TypedEvent
 # Sums add decimals exactly to nine places, so that neither the order of rows nor the number of
 # threads decides at a threshold. Numbers that do not fit (1e18 and more) are added as doubles.
 _DECIMAL = "DECIMAL(27, 9)"
+# Up to a million a double times a billion errs by less than an eighth of the last place: only what
+# lies near the middle between two goes by its text.
+_IS_CLEAR = "abs(number) < 1e6 AND abs(number * 1e9 - round(number * 1e9)) < 0.25"
 _TIME = 'e."at"'
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Earliest to latest among equal times; the last two only make the choice unambiguous.
@@ -218,14 +221,40 @@ def _typed_figure(function: str, rows: str, parameters: Parameters) -> str:
         pick = "least" if function == "min" else "greatest"
         figure = f"{function}({pick}(number, {rest(_number, function)}))"
     else:
-        plain = f"CASE WHEN value IS NULL THEN {_exact('number')} END"
-        small = f"sum(coalesce({plain}, {rest(_small_number, 'sum')}))::DOUBLE"
+        nanos = f"sum(CASE WHEN value IS NULL AND {_IS_CLEAR} THEN (number * 1e9)::BIGINT END)"
+        others = (
+            f"sum(CASE WHEN value IS NULL AND NOT ({_IS_CLEAR}) THEN {_nanos('number')} "
+            f"ELSE {rest(_nanos, 'sum')} END)"
+        )
+        small = f"coalesce({nanos} + {others}, {nanos}, {others})"
         large = f"sum({rest(_large_number, 'sum')})"
-        figure = f"coalesce({small} + {large}, {small}, {large})"
-    if function == "avg":
-        many = "CASE WHEN value IS NULL AND number IS NOT NULL THEN 1 END"
-        figure = f"{figure} / sum(coalesce({many}, {rest(_one_if_number, 'sum')}))"
+        return _typed_sum(function, rows, small, large, _typed_count(rest))
     return f"SELECT * FROM ({_grouped(figure, rows)}) WHERE value IS NOT NULL"
+
+
+def _typed_count(rest: Callable[[Callable[[str], str], str], str]) -> str:
+    many = "CASE WHEN value IS NULL AND number IS NOT NULL THEN 1 END"
+    return f"sum(coalesce({many}, {rest(_one_if_number, 'sum')}))"
+
+
+def _typed_sum(function: str, rows: str, small: str, large: str, count: str) -> str:
+    """Return the sum, or the average, of billionths that are exact and numbers that are not."""
+    grouped = (
+        f"SELECT profile_no, {small} AS small, {large} AS large"
+        f"{f', {count} AS many' if function == 'avg' else ''} FROM ({rows}) GROUP BY profile_no"
+    )
+    # As DuckDB casts a decimal: what no double holds in two parts.
+    small = (
+        "CASE WHEN abs(small) <= 9007199254740992 THEN small::DOUBLE / 1e9 "
+        "ELSE (small // 1000000000)::DOUBLE + (small % 1000000000)::DOUBLE / 1e9 END"
+    )
+    figure = f"coalesce({small} + large, {small}, large)"
+    if function == "avg":
+        figure = f"{figure} / many"
+    return (
+        f"SELECT profile_no, {figure} AS value FROM ({grouped}) "
+        "WHERE small IS NOT NULL OR large IS NOT NULL"
+    )
 
 
 def _fold_list(read: Callable[[str], str], fold: str, parameters: Parameters) -> str:
@@ -234,18 +263,9 @@ def _fold_list(read: Callable[[str], str], fold: str, parameters: Parameters) ->
     return f"CASE WHEN starts_with(value, '[') THEN list_{fold}({items}) END"
 
 
-def _exact(number: str) -> str:
-    """Return a double (below 2**53) as the decimal that its shortest text would be.
-
-    The cast multiplies by a billion and rounds. Up to a million that errs by less than an eighth
-    of the last place, so only what lies near the middle between two goes by its text.
-    """
-    scaled = f"{number} * 1e9"
-    is_clear = f"abs({number}) < 1e6 AND abs({scaled} - round({scaled})) < 0.25"
-    return (
-        f"CASE WHEN {is_clear} THEN {number}::{_DECIMAL} "
-        f"ELSE try_cast({number}::VARCHAR AS {_DECIMAL}) END"
-    )
+def _nanos(value: str) -> str:
+    """Return a small number in billionths, exactly what its shortest text says."""
+    return f"({_small_number(value)} * 1000000000::DECIMAL(10, 0))::HUGEINT"
 
 
 def _number(value: str) -> str:
