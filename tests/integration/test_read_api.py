@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from cdp.access import routes as access_routes
 from cdp.access import tokens_store
 from cdp.access.guard import Guard, read_requirements
+from cdp.access.personal_names import use_choices
 from cdp.access.read_audit import ReadAudit, WatchReads
 from cdp.access.token_directory import TokenDirectory
 from cdp.identity.rules import default_rules
@@ -248,6 +249,45 @@ async def test_people_are_found_by_beginnings_by_identifiers_and_within_names(
         assert (await blind.get("/v1/profiles", params=query)).status_code == 403
     rows = (await client.get("/v1/profiles?q=小明&fields=traits.city")).json()["data"]
     assert rows == [{"id": "prf_user_id_421", "traits": {"city": "上海市"}}]
+
+
+async def test_a_standard_trait_is_found_under_each_of_its_usual_names(
+    client: httpx.AsyncClient, writer: Writer
+) -> None:
+    for value, trait, text in (
+        ("1", "firstName", "Ann"),
+        ("2", "first_name", "Ann"),
+        ("3", "名", "Ann"),
+        ("4", "First-Name", "Bob"),
+        ("5", "nick_name", "Ann"),
+    ):
+        writer.say(writer.add_node("user_id", value), trait, text, hour(1), "m")
+        writer.execute(
+            "INSERT INTO trait_names VALUES (%(name)s, 1, now(), now())", {"name": trait}
+        )
+
+    async def find(**query: str) -> list[str]:
+        answer = await client.get("/v1/profiles", params=query)
+        return [row["id"].removeprefix("prf_user_id_") for row in answer.json()["data"]]
+
+    for name in ("first_name", "firstName", "名", "fname"):
+        assert await find(**{f"trait.{name}": "Ann"}) == ["1", "2", "3"]
+    assert await find(**{"trait.given-name^": "B"}) == ["4"]
+    assert await find(**{"trait.nick_name": "Ann"}) == ["5"]
+    assert await find(**{"trait.nickName": "Ann"}) == []
+
+
+async def test_another_name_is_passed_over_for_who_may_not_see_it(
+    blind: httpx.AsyncClient, writer: Writer
+) -> None:
+    writer.say(writer.add_node("user_id", "1"), "sex", "f", hour(1), "m")
+    writer.execute("INSERT INTO trait_names VALUES ('sex', 1, now(), now())")
+    assert len((await blind.get("/v1/profiles?trait.gender=f")).json()["data"]) == 1
+    use_choices({"sex": True})
+    try:
+        assert (await blind.get("/v1/profiles?trait.gender=f")).json()["data"] == []
+    finally:
+        use_choices({})
 
 
 async def test_lists_are_paged_and_stay_right_while_rows_come_and_go(

@@ -343,3 +343,15 @@ def test_a_line_that_is_no_event_is_refused(line: bytes) -> None:
     found = read_line(logged, Source("src_1", 1, "shop", "web"), identify)
     assert isinstance(found, RejectedLine)
     assert found.raw == line
+
+
+def test_a_consent_dated_ahead_counts_from_its_receipt() -> None:
+    ahead = RECEIVED + timedelta(hours=3)
+    stated = {"consent": {"categoryPreferences": {"marketing": False}}}
+    call = {"type": "track", "event": "x", "userId": "u", "timestamp": ahead.isoformat()}
+    assert read(call, source_type="server").at == ahead
+    found = read({**call, "context": stated}, source_type="server")
+    assert (found.at, found.original_at) == (RECEIVED, ahead.isoformat())
+    assert b"future_timestamp" in found.context
+    past = {**call, "timestamp": (RECEIVED - timedelta(hours=3)).isoformat(), "context": stated}
+    assert read(past, source_type="server").at == RECEIVED - timedelta(hours=3)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import Raw
 
 from cdp.ingest.claims import list_claims
-from cdp.ingest.event_time import decide_time, parse_cached
+from cdp.ingest.event_time import EventTime, decide_time, parse_cached
 from cdp.ingest.lenient import (
     BAD_TIME,
     FUTURE_TIME,
@@ -138,6 +138,10 @@ def _build(
         received_at,
         clock_is_trusted=source.trusts_times,
     )
+    consents = _read_consents(context)
+    if consents and when.at > received_at:
+        # Or the statement before it would be hidden until then, and this one not count yet.
+        when = EventTime(received_at, is_future=True)
     personal: Mapping[str, Any] = context.traits or _NOTHING
     if kind == "identify" and parts.traits:
         personal = {**personal, **parts.traits} if personal else parts.traits
@@ -170,7 +174,7 @@ def _build(
         _choose_properties(kind, parts, personal),
         context_bytes,
         personal,
-        _read_consents(context),
+        consents,
         read_id(wire.group_id),
         None if original in _NO_TIME or when.is_as_written else str(original),
     )

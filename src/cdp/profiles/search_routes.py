@@ -30,6 +30,7 @@ from cdp.profiles.profile_parts import (
 )
 from cdp.profiles.profile_store import Found, Person, find_people, read_people, read_sources
 from cdp.profiles.search_store import IdentifierFilter, TraitFilter, search_people
+from cdp.profiles.trait_names_store import list_spellings
 from cdp.profiles.traits import join_traits
 from cdp.reach import name_statement
 from cdp.receipts import after_profiles
@@ -96,7 +97,8 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
 
         `trait.city=上海` is the value, `trait.city^=上` how it begins, `trait.address.zip=200000`
         reaches into an object (a dot in a name is `\.`). `identifier.user_id=42` and
-        `identifier.user_id^=4` likewise.
+        `identifier.user_id^=4` likewise. A standard trait is found under each of its usual names:
+        `trait.first_name` also finds who has `firstName`.
         """  # fmt: skip
         search = read_search(request.query_params.multi_items(), normalise, q)
         _refuse_personal(search, caller)
@@ -105,6 +107,7 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
         moment = now()
         with database.snapshot() as connection:
             tx = driver(connection)
+            search = _spell_out(tx, search, caller)
             people, following = _search(tx, search, caller, after, limit, moment)
             sources = read_sources(tx)
         note_people(len(people))
@@ -243,6 +246,19 @@ def _refuse_personal(search: Search, caller: Caller) -> None:
         )
 
 
+def _spell_out(tx: Driver, search: Search, caller: Caller) -> Search:
+    """Let each filter on a standard trait look under its other names, hidden ones excepted."""
+    traits = []
+    for one in search.traits:
+        others = [
+            name
+            for name in list_spellings(tx, one.name)
+            if name != one.name and (caller.sees_personal or not masking.is_personal(name))
+        ]
+        traits.append(one._replace(others=tuple(others)))
+    return search._replace(traits=tuple(traits))
+
+
 def _is_personal(name: str, path: Sequence[str]) -> bool:
     return any(masking.is_personal(step) for step in (name, *path))
 
@@ -278,7 +294,10 @@ def _has_traits(person: Person, wanted: Iterable[TraitFilter], moment: datetime)
     """Whether the person's joined traits match; one of their nodes may hold an older value."""
     traits = join_traits(person.registers, moment)
     return all(
-        one.name in traits and one.accepts(_as_text(traits[one.name].value, one.path))
+        any(
+            name in traits and one.accepts(_as_text(traits[name].value, one.path))
+            for name in one.names
+        )
         for one in wanted
     )
 

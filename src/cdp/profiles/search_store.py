@@ -14,12 +14,21 @@ from cdp.storage.database import Driver
 
 
 class TraitFilter(NamedTuple):
-    """What a trait, or what ``path`` leads to in it, must be as text, or begin with."""
+    """What a trait, or what ``path`` leads to in it, must be as text, or begin with.
+
+    ``others`` are further names under which people have the same trait.
+    """
 
     name: str
     path: tuple[str, ...]
     text: str
     is_prefix: bool = False
+    others: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that the trait may have."""
+        return self.name, *self.others
 
     def accepts(self, found: str | None) -> bool:
         """Whether ``found`` is what is wanted."""
@@ -39,7 +48,7 @@ class IdentifierFilter(NamedTuple):
 _HAS_TRAIT = """
 EXISTS (SELECT 1 FROM node_profiles np
           JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
-         WHERE np.profile_no = p.profile_no AND t.name = %(name{n})s
+         WHERE np.profile_no = p.profile_no AND t.name = {named}
            AND ({match} OR t.part LIKE '~%%'))
 """
 _IS_TEXT = "t.value #>> %(path{n})s::text[] = %(value{n})s"
@@ -99,8 +108,10 @@ def search_people(
     parameters: dict[str, object] = {"after": after, "limit": limit}
     for n, one in enumerate(traits):
         match = (_BEGINS if one.is_prefix else _IS_TEXT).format(n=n)
-        conditions.append(_HAS_TRAIT.format(n=n, match=match))
-        parameters |= {f"name{n}": one.name, f"path{n}": list(one.path), f"value{n}": one.text}
+        named = f"ANY(%(name{n})s::text[])" if one.others else f"%(name{n})s"
+        conditions.append(_HAS_TRAIT.format(n=n, match=match, named=named))
+        name = list(one.names) if one.others else one.name
+        parameters |= {f"name{n}": name, f"path{n}": list(one.path), f"value{n}": one.text}
     for n, asked in enumerate(identifiers, 1000):
         match = (_IDENTIFIER_BEGINS if asked.is_prefix else _IS_IDENTIFIER).format(n=n)
         conditions.append(_HAS_IDENTIFIER.format(n=n, match=match))

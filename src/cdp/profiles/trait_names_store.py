@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from cdp.model import Event
 from cdp.runtime.logs import get_logger
+from cdp.standard_traits import ALIASES, find_standard
 from cdp.storage.database import Driver
 
 _log = get_logger(__name__)
@@ -56,6 +57,10 @@ SELECT coalesce(k.name, s.name) AS name, coalesce(k.types, 0), s.personal, k.fir
 _AFTER = """
  WHERE coalesce(k.name, s.name) COLLATE "C" > %s
  ORDER BY coalesce(k.name, s.name) COLLATE "C" LIMIT %s
+"""
+_SPELLED = """
+SELECT name FROM trait_names
+ WHERE lower(translate(name, ' _-.', '')) = ANY(%s::text[]) ORDER BY name COLLATE "C"
 """
 _NAMED = " WHERE coalesce(k.name, s.name) = %s"
 
@@ -151,3 +156,14 @@ def _read_row(
 ) -> KnownTrait:
     words = [word for bit, word in enumerate(TYPES) if types & (1 << bit)]
     return KnownTrait(name, words, personal, first_seen, last_seen)
+
+
+def list_spellings(connection: Driver, name: str) -> list[str]:
+    """Return the names ever said that are the same standard trait as ``name``; of others none.
+
+    ``firstName`` → ``first_name``, ``firstName``, ``名``, as far as people have them.
+    """
+    standard = find_standard(name)
+    if standard is None:
+        return []
+    return [found for (found,) in connection.execute(_SPELLED, (list(ALIASES[standard]),))]
