@@ -176,8 +176,8 @@ def test_changes_are_followed_to_their_end_or_to_a_limit() -> None:
         return httpx.Response(200, json={"data": rows, "next": str(start + len(rows))})
 
     with ApiClient("http://cdp.test", "t", transport=httpx.MockTransport(answer)) as client:
-        everything = read_changes(client, "vip", None, None)
-        some = read_changes(client, "vip", "10", 1500)
+        everything = read_changes(client, "/v1/segments/vip/changes", None, None)
+        some = read_changes(client, "/v1/segments/vip/changes", "10", 1500)
     assert ([row["n"] for row in everything["data"]], everything["next"]) == (
         [*range(2300)],
         "2300",

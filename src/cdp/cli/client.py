@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -135,6 +136,14 @@ class ApiClient:
                 response.read()
                 raise_for_refusal(response)
             yield response.iter_bytes()
+
+    def write_out(self, path: str, params: dict[str, Any]) -> None:
+        """Write the bytes of an answer to standard output, as they come."""
+        given = {name: value for name, value in params.items() if value is not None}
+        with self.download(path, given) as parts:
+            for part in parts:
+                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
 
     @contextmanager
     def _explaining(self, failure: str) -> Iterator[None]:

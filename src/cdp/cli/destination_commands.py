@@ -66,6 +66,28 @@ def show_destination(destination_id: Id, as_json: JsonFlag = False) -> None:
         print_record(client.call("GET", f"/v1/destinations/{destination_id}"), as_json=as_json)
 
 
+@app.command("update")
+def update_destination(
+    destination_id: Id,
+    settings: Annotated[
+        str | None, typer.Option("--settings", help="As JSON, @file or -; null removes a key.")
+    ] = None,
+    name: Annotated[str | None, typer.Option()] = None,
+    segments: Segments = None,
+    tags: Tags = None,
+    fields: Fields = None,
+    consent: Purposes = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Change what is given of a destination; what differs then is sent."""
+    given: dict[str, Any] = {
+        "name": name, "segments": segments, "tags": tags, "fields": fields, "consent": consent,
+        "settings": None if settings is None else read_document(settings, "--settings"),
+    }  # fmt: skip
+    body = {key: value for key, value in given.items() if value}
+    _change(destination_id, body, as_json=as_json)
+
+
 @app.command("pause")
 def pause_destination(destination_id: Id, as_json: JsonFlag = False) -> None:
     """Send nothing until it is resumed; what changes meanwhile is told then."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from cdp.cli.client import ApiClient, name_profile, open_client, raise_for_refusal
+from cdp.cli.client import ApiClient, name_profile, open_client
 from cdp.cli.output import (
     JsonFlag,
     error_console,
@@ -15,6 +14,7 @@ from cdp.cli.output import (
     print_record,
     print_rows,
     read_document,
+    require_format,
 )
 
 app = typer.Typer(help="Segments: rules and who is in them.", no_args_is_help=True)
@@ -60,11 +60,54 @@ def create_segment(
         print_record(client.call("POST", "/v1/segments", body=body), as_json=as_json)
 
 
+@app.command("update")
+def update_segment(
+    key: Key,
+    rule: RuleOption,
+    name: Annotated[str | None, typer.Option(help="Default: as it is.")] = None,
+    description: Annotated[str | None, typer.Option(help="Default: as it is.")] = None,
+    consent: Annotated[str | None, typer.Option(help="Default: as it is.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a segment a new version."""
+    given = {"name": name, "description": description, "consent": consent}
+    body = {key: value for key, value in given.items() if value is not None}
+    body["rule"] = read_document(rule, "--rule")
+    with open_client() as client:
+        print_record(client.call("PUT", f"/v1/segments/{key}", body=body), as_json=as_json)
+
+
 @app.command("show")
-def show_segment(key: Key, as_json: JsonFlag = False) -> None:
+def show_segment(
+    key: Key,
+    at: Annotated[str | None, typer.Option(help="As it was at a time.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show a segment with its rule."""
     with open_client() as client:
-        print_record(client.call("GET", f"/v1/segments/{key}"), as_json=as_json)
+        print_record(client.call("GET", f"/v1/segments/{key}", params={"at": at}), as_json=as_json)
+
+
+@app.command("history")
+def show_history(
+    key: Key,
+    interval: Annotated[str, typer.Option(help="hour or day.")] = "day",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how many entered and left, and the size, by time and version."""
+    with open_client() as client:
+        answer = client.call("GET", f"/v1/segments/{key}/history", params={"interval": interval})
+    print_rows(answer["data"], as_json=as_json)
+
+
+@app.command("overlap")
+def compare_segments(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY…")], as_json: JsonFlag = False
+) -> None:
+    """Count who is in exactly which combination of segments."""
+    with open_client() as client:
+        answer = client.call("POST", "/v1/segments/overlap", body={"segments": keys})
+    print_rows(answer["data"], as_json=as_json)
 
 
 @app.command("preview")
@@ -99,15 +142,12 @@ def list_members(
     as_json: JsonFlag = False,
 ) -> None:
     """Pull the members, all of them unless limited."""
-    if form not in ("table", "json", "ndjson", "csv", "parquet"):
-        raise typer.BadParameter("table, json, ndjson, csv or parquet", param_hint="--format")
+    require_format(form)
     path = f"/v1/segments/{key}/members"
     params = {"fields": fields, "consent": consent, "channel": channel}
     with open_client() as client:
         if form in ("ndjson", "csv", "parquet"):
-            response = client.send("GET", path, params={**params, "format": form})
-            raise_for_refusal(response)
-            sys.stdout.buffer.write(response.content)
+            client.write_out(path, {**params, "format": form})
             return
         rows = []
         for row in client.pages(path, limit=min(limit or 1000, 1000), **params):
@@ -126,7 +166,7 @@ def list_changes(
 ) -> None:
     """Show who entered and left, all of it unless limited; `next` continues where this ends."""
     with open_client() as client:
-        answer = read_changes(client, key, since, limit)
+        answer = read_changes(client, f"/v1/segments/{key}/changes", since, limit)
     if as_json:
         print_json(answer)
         return
@@ -135,14 +175,14 @@ def list_changes(
 
 
 def read_changes(
-    client: ApiClient, key: str, since: str | None, limit: int | None
+    client: ApiClient, path: str, since: str | None, limit: int | None
 ) -> dict[str, Any]:
-    """Return the changes after ``since``, up to ``limit`` of them, in the shape of one page."""
+    """Return the changes at ``path`` after ``since``, up to ``limit``, in the shape of one page."""
     rows: list[dict[str, Any]] = []
     while True:
         size = min(_PAGE, limit - len(rows)) if limit is not None else _PAGE
         params = {"since": since, "limit": size}
-        page: dict[str, Any] = client.call("GET", f"/v1/segments/{key}/changes", params=params)
+        page: dict[str, Any] = client.call("GET", path, params=params)
         rows += page["data"]
         since = page["next"]
         # `next` is given at the end too; what ends is a page that is not full.

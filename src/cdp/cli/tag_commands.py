@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
-from cdp.cli.client import open_client
-from cdp.cli.output import JsonFlag, print_json, print_record, print_rows, read_document
+from cdp.cli.client import open_client, read_name
+from cdp.cli.output import (
+    JsonFlag,
+    error_console,
+    print_json,
+    print_record,
+    print_rows,
+    read_document,
+    require_format,
+)
+from cdp.cli.segment_commands import read_changes
 
 app = typer.Typer(help="Tags: values computed for every person.", no_args_is_help=True)
+
+_PAGE = 1000
 
 
 @app.command("list")
@@ -50,6 +62,23 @@ def create_tag(
         print_record(client.call("POST", "/v1/tags", body=body), as_json=as_json)
 
 
+@app.command("update")
+def update_tag(
+    key: str,
+    definition: Annotated[str, typer.Option("--definition", help="JSON, @file or -.")],
+    kind: Annotated[str | None, typer.Option("--type", help="Default: as it is.")] = None,
+    category: Annotated[str | None, typer.Option(help="Default: as it is.")] = None,
+    name: Annotated[str | None, typer.Option(help="Default: as it is.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a tag a new version."""
+    given = {"type": kind, "category": category, "name": name}
+    body: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    body["definition"] = read_document(definition, "--definition")
+    with open_client() as client:
+        print_record(client.call("PUT", f"/v1/tags/{key}", body=body), as_json=as_json)
+
+
 @app.command("add-standard")
 def add_standard_tags(as_json: JsonFlag = False) -> None:
     """Make the built-in tags with default settings; keys that exist stay as they are."""
@@ -67,6 +96,63 @@ def show_history(
     with open_client() as client:
         answer = client.call("GET", f"/v1/tags/{key}/history", params={"field": field})
     print_rows(answer["data"], as_json=as_json)
+
+
+@app.command("values")
+def list_values(
+    key: str,
+    fields: Annotated[str | None, typer.Option(help="Such as email,traits.city.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table, ndjson, csv or parquet.")] = "table",
+    consent: Annotated[str | None, typer.Option(help="Only who consents to this.")] = None,
+    channel: Annotated[str | None, typer.Option(help="… by this channel: email, sms…")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many (tables).")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pull everybody's values, all of them unless limited."""
+    require_format(form)
+    path = f"/v1/tags/{key}/values"
+    params = {"fields": fields, "consent": consent, "channel": channel}
+    with open_client() as client:
+        if form in ("ndjson", "csv", "parquet"):
+            client.write_out(path, {**params, "format": form})
+            return
+        rows = islice(client.pages(path, limit=min(limit or _PAGE, _PAGE), **params), limit)
+        print_rows(rows, as_json=as_json or form == "json")
+
+
+@app.command("set")
+def set_value(
+    key: str,
+    value: Annotated[str, typer.Argument(help="As JSON; null takes it away.")],
+    people: Annotated[list[str], typer.Argument(metavar="PERSON…", help="email:ann@example.com")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Set a manual tag's value for people; exit 1 when somebody is not known."""
+    given = read_document(value, "VALUE")
+    values = [{"identifier": read_name(person), "value": given} for person in people]
+    with open_client() as client:
+        answer = client.call("PUT", f"/v1/tags/{key}/values", body={"values": values})
+    print_record(answer, as_json=as_json)
+    if answer["rejected"]:
+        raise typer.Exit(1)
+
+
+@app.command("changes")
+def list_changes(
+    key: str,
+    since: Annotated[str | None, typer.Option(help="The `next` of the last answer.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show who took which value and why, all of it unless limited; `next` continues from here."""
+    with open_client() as client:
+        answer = read_changes(client, f"/v1/tags/{key}/changes", since, limit)
+    if as_json:
+        print_json(answer)
+        return
+    columns = ("at", "profile_id", "from", "to", "cause", "reason", "version")
+    print_rows(answer["data"], columns, as_json=False)
+    error_console().print(f"continue with --since {answer['next']}", style="dim")
 
 
 @app.command("show")
