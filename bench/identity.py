@@ -22,11 +22,11 @@ from bench.ratios import compare, take_turns
 from bench.worker import BATCH, Ours, open_database
 from cdp.identity.by_hand_store import Hand
 from cdp.identity.components_store import group_nodes
+from cdp.identity.crowd import Crowd as Facts
+from cdp.identity.crowd import settle
+from cdp.identity.crowd_store import read_crowd
 from cdp.identity.explain_store import explain
-from cdp.identity.facts import Node
 from cdp.identity.identity_store import IdentityStore, ensure_salt
-from cdp.identity.links_store import read_all_links
-from cdp.identity.rebuild_store import resolve_all
 from cdp.identity.recompute import replay
 from cdp.identity.rules import Rules, default_rules
 from cdp.model import Identifier, Observation
@@ -79,41 +79,42 @@ def fill(database: Database, people: int) -> None:
 def measure_restitch(database: Database, rules: Rules, rounds: int) -> list[dict[str, Any]]:
     """Goal 10: a component for each node of the whole graph, to scipy on the same list of edges.
 
-    And who is who under the rules, from what the database holds: scipy knows no rules.
+    And who is who under the rules, which scipy does not know: of what is in memory as columns, and
+    with reading all of it from Postgres, which scipy then does too.
     """
-    with database.snapshot() as connection:
-        tx = driver(connection)
-        edges = [
-            (row[0], row[1]) for row in tx.execute("SELECT node_ids[1], node_ids[2] FROM links")
-        ]
+
+    def read_edges() -> list[tuple[int, int]]:
+        with database.snapshot() as connection:
+            rows = driver(connection).execute("SELECT node_ids[1], node_ids[2] FROM links")
+            return [(row[0], row[1]) for row in rows]
+
+    def read() -> Facts:
+        with database.snapshot() as connection:
+            return read_crowd(driver(connection))
+
+    edges, facts = read_edges(), read()
     size = max(map(max, edges)) + 1
 
-    def scipy() -> float:
-        started = time.perf_counter()
-        ends = np.array(edges)
-        ones = np.ones(len(edges), dtype=np.int8)
+    def scipy(pairs: list[tuple[int, int]]) -> None:
+        ends = np.array(pairs)
+        ones = np.ones(len(pairs), dtype=np.int8)
         connected_components(coo_matrix((ones, (ends[:, 0], ends[:, 1])), (size, size)))
-        return time.perf_counter() - started
 
-    def people() -> float:
-        started = time.perf_counter()
-        with database.snapshot() as connection:
-            tx = driver(connection)
-            nodes = {
-                row[0]: Node(*row)
-                for row in tx.execute("SELECT node_id, type, value, first_seen FROM nodes")
-            }
-            links = read_all_links(tx)
-        for _ in resolve_all(nodes, links, rules):
-            pass
-        return time.perf_counter() - started
+    def in_memory() -> float:
+        return _time(lambda: scipy(edges))
 
     rows = []
-    for goal, name, ours in (
-        (10, "components", lambda: _time(lambda: group_nodes(edges, {}))),
-        ("10 with rules", "reading it, and who is who under the rules", people),
+    for goal, name, ours, theirs in (
+        (10, "components", lambda: group_nodes(edges, {}), in_memory),
+        ("10 with rules", "who is who under the rules", lambda: settle(facts, rules), in_memory),
+        (
+            "10 with rules, read",
+            "reading it, and who is who under the rules",
+            lambda: settle(read(), rules),
+            lambda: _time(lambda: scipy(read_edges())),
+        ),
     ):
-        pairs = take_turns(rounds, ours, scipy)
+        pairs = take_turns(rounds, lambda: _time(ours), theirs)  # noqa: B023
         rows.append(
             compare(
                 goal,

@@ -20,7 +20,7 @@ MAX_LENGTH = 512
 _Ranked = tuple[int, Identifier]
 _CACHE_SIZE = 200_000
 _SETS_SIZE = 50_000
-_QUOTES = "\"'`"
+QUOTES = "\"'`"
 _TYPE = re.compile(r"^[^\s:\0\ud800-\udfff]{1,100}$")
 _RESERVED = frozenset({"id"})
 """Types by which something else is asked for: any profile id ever issued."""
@@ -81,7 +81,7 @@ def find_block(type_name: str, value: object, rules: Rules) -> Block | None:
     if name in rules.blocks:
         return Block(name, "by_hand", text)
     rule = rules.rule_of(type_name)
-    bare = text.strip(_QUOTES).strip().lower()
+    bare = text.strip(QUOTES).strip().lower()
     if bare in {one.lower() for one in rule.blocked}:
         return Block(name, "value", bare)
     for pattern in rule.blocked_patterns:
@@ -223,7 +223,7 @@ def _blocked_check(rule: TypeRule) -> Callable[[str], bool]:
     patterns = [_compile(pattern) for pattern in rule.blocked_patterns]
 
     def is_blocked(text: str) -> bool:
-        bare = text.strip(_QUOTES).strip()
+        bare = text.strip(QUOTES).strip()
         return not bare or bare.lower() in values or any(matches(bare) for matches in patterns)
 
     return is_blocked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 
 from psycopg.types.multirange import Multirange
@@ -65,9 +65,11 @@ def read_links_of(conn: Driver, node_ids: Iterable[int]) -> list[LinkFact]:
     return [_read_row(row) for row in rows]
 
 
-def read_all_links(conn: Driver) -> list[LinkFact]:
-    """Return every link that still stands."""
-    rows = conn.execute(f"SELECT {_COLUMNS} FROM links WHERE retracted_at IS NULL").fetchall()
+def read_some_links(conn: Driver, link_ids: Collection[int]) -> list[LinkFact]:
+    """Return the links of these numbers."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM links WHERE link_id = ANY(%b)", (sorted(link_ids),)
+    ).fetchall()
     return [_read_row(row) for row in rows]
 
 

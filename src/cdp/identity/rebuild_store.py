@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
 
 from cdp.identity.components_store import group_nodes
+from cdp.identity.crowd import NEVER, Crowd, Settled, settle
+from cdp.identity.crowd_store import read_crowd
 from cdp.identity.device_sessions import are_sessions_kept
 from cdp.identity.device_sessions_store import settle_sessions
 from cdp.identity.facts import Assignment, LinkFact, Node, ProfileKey, Resolution
-from cdp.identity.links_store import read_all_links
+from cdp.identity.links_store import read_some_links
 from cdp.identity.nodes_store import SHARED
 from cdp.identity.plain import resolve_any
 from cdp.identity.rules import Rules
@@ -19,6 +23,7 @@ from cdp.storage.database import Driver
 
 Owner = tuple[str, str, str]
 """Type, value and variant of the node that names a profile."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OwnedSpan = tuple[datetime | None, datetime | None, Owner]
 
 
@@ -32,18 +37,55 @@ class Partition:
 
 
 def recompute_all(conn: Driver, rules: Rules) -> Partition:
-    """Return the partition that the link facts come to under ``rules``, from scratch."""
-    nodes = {
-        row[0]: Node(*row)
-        for row in conn.execute(
-            "SELECT node_id, type, value, first_seen FROM nodes WHERE variant <> 'shared'"
-        )
-    }
-    links = read_all_links(conn)
+    """Return the partition that the link facts come to under ``rules``, from scratch.
+
+    ``conn`` is in a snapshot.
+    """
+    crowd = read_crowd(conn)
+    settled = settle(crowd, rules)
+    nodes, links = _list_rest(conn, crowd, settled)
     found: Iterable[Resolution] = resolve_all(nodes, links, rules)
     if are_sessions_kept(rules):
         found = settle_sessions(conn, dict(enumerate(found)), nodes, links, rules).values()
-    return _describe(nodes, found)
+    rest = _describe(nodes, found)
+    return _add_settled(rest, crowd, settled)
+
+
+def _list_rest(
+    conn: Driver, crowd: Crowd, settled: Settled
+) -> tuple[dict[int, Node], list[LinkFact]]:
+    """Return the nodes and links that have to be replayed."""
+    wanted = np.flatnonzero(settled.owners < 0)
+    nodes = {
+        node_id: Node(node_id, crowd.types[n], crowd.values[n], _time(at))
+        for n, node_id, at in zip(
+            wanted.tolist(),
+            crowd.node_ids[wanted].tolist(),
+            crowd.first_seen[wanted].tolist(),
+            strict=True,
+        )
+    }
+    return nodes, read_some_links(conn, crowd.link_ids[settled.rest].tolist())
+
+
+def _add_settled(partition: Partition, crowd: Crowd, settled: Settled) -> Partition:
+    """Add the people about whom there was nothing to replay."""
+    names: list[Owner] = [
+        (kind, value, "") for kind, value in zip(crowd.types, crowd.values, strict=True)
+    ]
+    owners = settled.owners.tolist()
+    for n, owner in enumerate(owners):
+        if owner >= 0:
+            kind, value, _ = names[n]
+            partition.owners[Identifier(kind, value)] = ((None, None, names[owner]),)
+    for n in set(owners) - {-1}:
+        met = int(settled.joined_at[n])
+        partition.joined_at[names[n]] = None if met == NEVER else _time(met)
+    return partition
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def resolve_all(
