@@ -16,6 +16,7 @@ from cdp.archive.archive_folder import open_folder
 from cdp.archive.read_parts import iterate_rows
 from cdp.current_rules import CurrentRules
 from cdp.follow import Follower, FollowerState
+from cdp.keep_typed import TypedKeeper
 from cdp.log.port import Log, LogUnavailable
 from cdp.plan.learner_engine import Learner
 from cdp.runtime.logs import get_logger
@@ -81,10 +82,12 @@ def open_analytics(
     rebuilding = RebuildingFeed(database, engine, feed, place)
     ender = LossWatch(engine)
     learner = Learner(engine)
+    typed = TypedKeeper(database, engine)
 
     def look_around(state: FollowerState) -> None:
         rebuilding.settle(None if state.failures else state.outcome)
         learner.look()
+        typed.look()
         ender.look()
 
     follower = Follower(rebuilding, refresher, after_round=look_around)

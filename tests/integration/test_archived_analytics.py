@@ -12,7 +12,9 @@ import pytest
 
 from cdp.analytics.engine import Engine
 from cdp.analytics.feed import Feed
+from cdp.analytics.typed_engine import TypedTables
 from cdp.archive.read_parts import iterate_rows
+from cdp.segments.typed_events_engine import read_typed
 from cdp.storage.database import Database
 from tests.support.archive_world import ArchiveWorld, days_ago
 from tests.support.wire import track
@@ -41,8 +43,17 @@ class Fed:
         read_part = partial(iterate_rows, world.folder_of_archive)
         self.feed = Feed(world.database, self.engine, None, read_part)
         self.feed.catch_up()
+        while TypedTables(self.engine).keep({"Order Completed": ["total"], "Seen": []}):
+            pass
 
     def dump(self) -> dict[str, list[dict[str, Any]]]:
+        for event, typed in read_typed(self.engine).items():
+            held = f"SELECT seq, ordinal, node_id FROM {typed.table} ORDER BY ALL"
+            meant = (
+                "SELECT seq, ordinal, node_id FROM core.events"
+                f" WHERE event = '{event}' ORDER BY ALL"
+            )
+            assert self.engine.read(held) == self.engine.read(meant), event
         return {name: self.engine.read(sql).to_pylist() for name, sql in _TABLES.items()}
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ MOST_TABLES = 100
 MOST_PROPERTIES = 60
 _SECONDS = 0.5
 _FIRST_BATCHES = 200
+_REST_SECONDS = 60.0
 
 _KEYS = """seq BIGINT, ordinal INTEGER, node_id BIGINT, source_id VARCHAR, message_id VARCHAR,
     event VARCHAR, "at" TIMESTAMPTZ, received_at TIMESTAMPTZ"""
@@ -158,7 +159,7 @@ class TypedTables:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._batches = _FIRST_BATCHES
-        self._settled: object = None
+        self._retired_at: dict[int, float] = {}
 
     def keep(self, wanted: Wanted) -> bool:
         """Bring the tables nearer to what is ``wanted``; return whether there is more to do.
@@ -176,10 +177,10 @@ class TypedTables:
             tables = list_tables(duck)
             filling = [table for table in tables if table.filled_to < READY]
             if filling:
-                self._fill(duck, filling[0], tables)
+                self._fill(duck, filling[0])
                 return True
             for table in tables:
-                if table.is_retired:
+                if table.is_retired and self._has_rested(table.number):
                     _drop(duck, table)
             asked = _find_missing(duck, wanted, [each for each in tables if not each.is_retired])
             if asked is None:
@@ -187,7 +188,12 @@ class TypedTables:
             _create(duck, asked, wanted[asked])
             return True
 
-    def _fill(self, duck: Duck, table: Table, tables: list[Table]) -> None:
+    def _has_rested(self, number: int) -> bool:
+        """Whether no statement that was made for a retired table can still be on its way."""
+        now = time.monotonic()
+        return now - self._retired_at.setdefault(number, now) > _REST_SECONDS
+
+    def _fill(self, duck: Duck, table: Table) -> None:
         began = time.monotonic()
         newest = duck.execute("SELECT seq FROM core.applied").fetchall()[0][0]
         up_to = min(newest, table.filled_to + self._batches)

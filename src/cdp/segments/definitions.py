@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, NamedTuple
 
+from cdp.segments.paths import read_path
+
 Kind = Literal["segment", "tag"]
 
 KEY = re.compile(r"[a-z][a-z0-9_.]*")
@@ -95,6 +97,24 @@ def find_references(rule: Any) -> Iterator[UnitName]:
         for inner in rule.get(form) or ():
             yield from find_references(inner)
     yield from find_references(rule.get("not"))
+
+
+def find_asked(document: Any) -> Iterator[tuple[str, str]]:
+    """Yield the events and the properties of theirs that a rule or definition asks for by value."""
+    if isinstance(document, list):
+        for inner in document:
+            yield from find_asked(inner)
+        return
+    if not isinstance(document, dict):
+        return
+    event, aggregate = document.get("event"), document.get("aggregate")
+    if isinstance(event, str):
+        asked = [aggregate] if isinstance(aggregate, dict) else []
+        for each in [*asked, *(document.get("where") or ())]:
+            if isinstance(each, dict) and isinstance(each.get("property"), str):
+                yield event, read_path(each["property"])[0]
+    for inner in document.values():
+        yield from find_asked(inner)
 
 
 def resolve_tag(path: str, keys: Collection[str]) -> str | None:

@@ -13,6 +13,7 @@ from cdp.runtime.clock import format_time
 from cdp.segments.compile import compile_rule
 from cdp.segments.person_engine import Reader
 from cdp.segments.rules import Rule
+from cdp.segments.typed_events_engine import read_typed
 from cdp.standard_traits import find_display_name, find_standard
 
 FACES = 10
@@ -54,7 +55,7 @@ def preview(
     reader: Reader, rule: Rule, now: datetime, timezone: str, *, is_masked: bool
 ) -> dict[str, Any]:
     """Return ``count``, ``share`` of all profiles, and a ``sample`` of up to ten people."""
-    compiled = compile_rule(rule, now, timezone)
+    compiled = compile_rule(rule, now, timezone, typed=read_typed(reader))
     sql = _COUNT.format(sql=compiled.sql, faces=FACES)
     row: dict[str, Any] = reader.read(sql, compiled.params).to_pylist()[0]
     share = row["members"] / row["everybody"] if row["everybody"] else 0.0

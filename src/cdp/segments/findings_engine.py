@@ -17,6 +17,7 @@ from cdp.segments.mirror_engine import Duck
 from cdp.segments.parse import parse_aggregate
 from cdp.segments.rules import AllOf, Consent, Rule
 from cdp.segments.scope_engine import CopiedFacts
+from cdp.segments.typed_events_engine import find_typed
 from cdp.storage.registered_engine import registered
 
 ReadRule = Callable[[Any], Rule]
@@ -152,7 +153,12 @@ class Findings:
 
     def _compile(self, compiler: Callable[..., Compiled], rule: Any, among: Among) -> Compiled:
         return compiler(
-            rule, self._now, self._timezone, scope=not among.whole, copied=among.is_copied
+            rule,
+            self._now,
+            self._timezone,
+            scope=not among.whole,
+            copied=among.is_copied,
+            typed={} if among.is_copied else find_typed(self._duck),
         )
 
     def _fill(self, query: str, compiled: Compiled) -> None:
