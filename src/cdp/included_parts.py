@@ -18,7 +18,10 @@ from cdp.orders.order_document import show_order
 from cdp.orders.orders_read_store import read_all_orders, read_orders
 from cdp.profiles.profile_parts import PartQuery, ReadPart
 from cdp.profiles.profile_store import list_nodes
+from cdp.profiles.refused_traits_store import read_refused
+from cdp.profiles.trait_names_store import MOST_NAMES
 from cdp.profiles.visits_routes import read_channels_part, read_sessions_part
+from cdp.runtime.clock import format_time
 from cdp.runtime.cursors import cut_page
 from cdp.service.fold import LISTS, show_service
 from cdp.service.service_store import read_service_events
@@ -51,6 +54,7 @@ def list_parts(read_rules: Callable[[], Rules], currency: str = "CNY") -> Mappin
         "channels": read_channels_part,
         "history": read_history,
         "orders": read_orders_part,
+        "refused_traits": read_refused_part,
         "service": read_service_part,
         "sessions": read_sessions_part,
     }
@@ -62,6 +66,19 @@ def read_orders_part(query: PartQuery) -> Any:
     page, following = cut_page(orders, query.limit, lambda placed: placed[0])
     shown = [show_order(order, is_masked=query.is_masked) for _, order in page]
     return {"data": shown, "next": following}
+
+
+def read_refused_part(query: PartQuery) -> Any:
+    """Return how many values of traits were not kept of a person, and why; null: all are."""
+    refused = read_refused(query.tx, query.profile_no)
+    if refused.last_at is None:
+        return None
+    return {
+        "count": refused.registers,
+        "code": "too_many_traits",
+        "message": f"an identifier has up to {MOST_NAMES} traits; more stay with their events",
+        "last_at": format_time(refused.last_at),
+    }
 
 
 def read_service_part(query: PartQuery) -> Any:

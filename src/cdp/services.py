@@ -25,6 +25,7 @@ from cdp.lag_watch import LagWatch
 from cdp.log.open import open_log
 from cdp.log.port import Log
 from cdp.plan.plan_book import PlanBook, PlanCollector
+from cdp.profiles.profile_metrics import ProfileCollector
 from cdp.receipts import Progress
 from cdp.record_kinds import list_record_kinds
 from cdp.runtime.metrics import Metrics
@@ -156,6 +157,7 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
     if "api" in roles:
         services.metrics.registry.register(IdentityCollector(database))
         services.metrics.registry.register(ArchiveCollector(database))
+        services.metrics.registry.register(ProfileCollector(database))
     if "ingest" in roles:
         services.metrics.watch_ingest(
             lambda: services.writer.buffered_bytes, lambda: services.gate.retry_after > 0

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from cdp.model import Event
+from cdp.profiles.refused_traits_store import note_refused
 from cdp.runtime.logs import get_logger
 from cdp.standard_traits import ALIASES, find_standard
 from cdp.storage.database import Driver
@@ -116,6 +117,7 @@ def refuse_surplus(connection: Driver, new: Collection[New]) -> None:
     if surplus:
         columns = [list(column) for column in zip(*surplus, strict=True)]
         connection.execute(_REFUSE, columns)
+        note_refused(connection, (node for node, _, _ in surplus))
         _log.warning("traits_refused", registers=len(surplus), most=MOST_NAMES)
 
 

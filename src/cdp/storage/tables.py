@@ -648,6 +648,21 @@ trait_names = Table(
     _time("last_seen"),
 )
 
+# How many values were not kept of whom, because there are too many.
+refused_traits = Table(
+    "refused_traits",
+    metadata,
+    Column(
+        "node_id",
+        BigInteger,
+        ForeignKey("nodes.node_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("registers", BigInteger, nullable=False),
+    _time("last_at"),
+)
+
 # Whether values under a name are personal, where that differs from what the name says.
 trait_settings = Table(
     "trait_settings",
