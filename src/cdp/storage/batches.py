@@ -17,6 +17,21 @@ from cdp.storage.database import Driver
 
 FEED_CHANNEL = "cdp_batches"
 
+# One statement: from its lock to the commit all other workers wait.
+_CLOSE = f"""
+WITH head AS (UPDATE batch_head SET next_seq = next_seq + 1 RETURNING next_seq - 1 AS seq),
+     written AS (
+  INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes, trait_nodes,
+                       moved_nodes, profiles, orders, accounts, erased_nodes, left_profiles,
+                       erased_profiles, merges, duplicates, rates)
+  SELECT head.seq, %s, %s::timestamptz, %s, %s, %b::bigint[], %b::bigint[], %b::bigint[],
+         %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::text[], %s,
+         %b::bytea[], %s
+    FROM head
+  RETURNING seq)
+SELECT seq, pg_notify('{FEED_CHANNEL}', '') FROM written
+"""
+
 
 @dataclass(slots=True)
 class BatchChanges:
@@ -69,25 +84,13 @@ def close_batch(
     it takes the lock that serialises commits. ``duplicates`` are keys of the ledger; ``rates`` says
     that rates of currencies changed.
     """
-    row = connection.execute(
-        "UPDATE batch_head SET next_seq = next_seq + 1 RETURNING next_seq - 1"
-    ).fetchone()
-    assert row is not None
-    seq = int(row[0])
     document: dict[str, Any] = {
         log: {str(partition): offset for partition, offset in by_partition.items()}
         for log, by_partition in (positions or {}).items()
     }
-    connection.execute(
-        """INSERT INTO batches (seq, batch_id, received_until, positions, events, nodes,
-                                trait_nodes, moved_nodes, profiles, orders, accounts,
-                                erased_nodes, left_profiles, erased_profiles, merges,
-                                duplicates, rates)
-           VALUES (%s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                   %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s,
-                   %s::bytea[], %s)""",
+    row = connection.execute(
+        _CLOSE,
         (
-            seq,
             batch_id,
             received_until,
             Jsonb(document),
@@ -105,6 +108,6 @@ def close_batch(
             list(duplicates),
             rates,
         ),
-    )
-    connection.execute(f"NOTIFY {FEED_CHANNEL}")
-    return seq
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
