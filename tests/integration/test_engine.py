@@ -97,7 +97,7 @@ def test_a_statement_is_stopped_when_its_time_is_over(engine: Engine) -> None:
         "ATTACH '/tmp/x.db'",
         "LOAD httpfs",
         "SET enable_external_access = true",
-        "SET memory_limit = '64GB'",
+        "SET temp_directory = '/tmp/x'",
         "SET lock_configuration = false",
     ],
 )

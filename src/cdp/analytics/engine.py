@@ -27,6 +27,7 @@ from cdp.analytics.damage_engine import (
     list_causes,
 )
 from cdp.analytics.file_engine import create_tables, open_file
+from cdp.analytics.headroom_engine import Headroom, PeoplesStatements, drop_results
 from cdp.errors import Unavailable
 from cdp.runtime.logs import get_logger
 
@@ -37,6 +38,7 @@ _log = get_logger(__name__)
 
 _CHECKPOINT_BYTES = 1024 * 1024
 _REBUILD_RETRY_SECONDS = 5
+_LETTING_GO_SECONDS = 5.0
 _SPILL_LIMIT = "4GB"
 # Larger than what one step writes; between steps ``checkpoint`` keeps the log small.
 _CHECKPOINT_THRESHOLD = "64MB"
@@ -75,6 +77,8 @@ class Engine:
         self._inside = 0
         self._is_draining = self._is_shut = False
         self._mine = threading.local()
+        self._people = PeoplesStatements()
+        self._headroom = Headroom(memory)
         self._connection = open_file(self.path, config)
         if not self._can_recall():
             self._connection.close()
@@ -109,15 +113,51 @@ class Engine:
             )
         try:
             with self._enter(roams):
-                with self._opening:
-                    cursor = self._connection.cursor()
+                cursor = self._open()
                 try:
                     yield cursor
+                except BaseException as error:
+                    drop_results(error)
+                    raise
                 finally:
                     cursor.close()
         except duckdb.Error as error:
             self._note_failure(error)
             raise
+
+    def _open(self) -> Duck:
+        with self._opening:
+            return self._connection.cursor()
+
+    @contextmanager
+    def ask(self, *, timeout: float) -> Iterator[Duck]:
+        """A cursor for the statement of a person, who begins a transaction and ends none.
+
+        It is stopped after ``timeout`` seconds (``QueryTimeout``), and when the writer lacks memory
+        (``MemoryNeeded``).
+        """
+        with self.cursor() as cursor, self._people.among(cursor):
+            try:
+                with stop_after(cursor, timeout):
+                    yield cursor
+            except BaseException as error:
+                drop_results(error)
+                raise
+            finally:
+                self._people.leave(cursor)
+                with self._headroomy():
+                    _roll_back(cursor)
+
+    @contextmanager
+    def _headroomy(self) -> Iterator[None]:
+        """End a transaction in the block: memory does not run out in it."""
+        self._headroom.raise_limit(self._open)
+        try:
+            yield
+        finally:
+            if not self._headroom.lower(self._open):
+                self._people.stop(_LETTING_GO_SECONDS)
+                self._headroom.settle(self._open)
 
     @contextmanager
     def _enter(self, roams: bool) -> Iterator[None]:
@@ -164,15 +204,26 @@ class Engine:
 
     @contextmanager
     def write(self) -> Iterator[Duck]:
-        """The one writer's transaction: commits when the block ends, else leaves no trace."""
+        """The one writer's transaction: commits when the block ends, else leaves no trace.
+
+        When it runs out of memory, people's statements are stopped: it is tried again, they wait.
+        """
         with self._writing, self.cursor() as cursor:
             cursor.execute("BEGIN TRANSACTION")
             try:
                 yield cursor
-            except BaseException:
-                _roll_back(cursor)
+            except BaseException as error:
+                drop_results(error)
+                if isinstance(error, duckdb.OutOfMemoryException):
+                    self._people.stop(_LETTING_GO_SECONDS)
+                with self._headroomy():
+                    _roll_back(cursor)
                 raise
-            cursor.execute("COMMIT")
+            if not self._people:
+                cursor.execute("COMMIT")
+                return
+            with self._headroomy():
+                cursor.execute("COMMIT")
 
     def checkpoint(self) -> None:
         """Move what was written into the file when the write-ahead log has grown. Never waits."""

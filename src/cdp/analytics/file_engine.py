@@ -31,6 +31,8 @@ _HARDEN = (
     # Without this a table name finds the variables of whichever Python function is running.
     "SET GLOBAL python_enable_replacements = false",
     "SET enable_external_access = false",
+    # Only this: transactions end with it raised (see ``headroom_engine``).
+    "SET allowed_configs = ['memory_limit']",
     "SET lock_configuration = true",
 )
 

@@ -11,7 +11,9 @@ import duckdb
 import pyarrow as pa
 
 from cdp.analytics import catalogue, guard
-from cdp.analytics.engine import Duck, Engine, QueryTimeout, select, stop_after
+from cdp.analytics.batches_engine import read_batches
+from cdp.analytics.engine import Duck, Engine, QueryTimeout, select
+from cdp.analytics.headroom_engine import MemoryNeeded
 from cdp.analytics.quote import quote_name
 from cdp.errors import Unavailable, Unprocessable
 
@@ -39,13 +41,13 @@ def run_query(
     """Return at most ``limit`` rows of ``sql`` over the tables of ``schema``.
 
     ``timeout`` is in seconds. Raises ``Unprocessable`` with code ``sql_refused``, ``sql_error`` or
-    ``sql_timeout``, and ``Unavailable`` when memory ran out.
+    ``sql_timeout``, and ``Unavailable`` while the file cannot be read.
     """
     if len(sql) > _MOST_SQL:
         raise Unprocessable("sql_refused", "the statement is longer than 1 MB", path="/sql")
     as_of = engine.as_of()
     try:
-        with engine.cursor() as duck, stop_after(duck, timeout):
+        with engine.ask(timeout=timeout) as duck:
             # The transaction cannot write, whatever the statement is.
             duck.execute(f"SET search_path = '{schema}'")
             duck.execute("BEGIN TRANSACTION READ ONLY")
@@ -59,6 +61,10 @@ def run_query(
     except QueryTimeout as error:
         raise Unprocessable(
             "sql_timeout", f"{error}; ask for less, or for a shorter time", path="/sql"
+        ) from error
+    except MemoryNeeded as error:
+        raise Unprocessable(
+            "sql_error", f"{error}; ask for less, or try again", path="/sql"
         ) from error
     except duckdb.OutOfMemoryException as error:
         raise Unprocessable(
@@ -121,7 +127,7 @@ def _collect(relation: duckdb.DuckDBPyRelation, limit: int) -> tuple[pa.Table, b
     reader = relation.to_arrow_reader(_BATCH_ROWS)
     batches: list[pa.RecordBatch] = []
     rows = size = 0
-    for batch in reader:
+    for batch in read_batches(reader):
         batches.append(batch)
         rows += batch.num_rows
         size += batch.nbytes
