@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from socket import gethostname
 from typing import Any, Protocol
 
 from cdp.activation.deliveries_store import forget_people_everywhere
@@ -323,7 +324,13 @@ class Desk:
                 jobs.say_waiting(driver(connection), ids, "a table that is in use")
             return False
         moment = self.now()
-        said |= {"analytics": {"state": "written anew", "at": format_time(moment)}}
+        said["analytics"] = {
+            "state": "written anew",
+            "at": format_time(moment),
+            # It knows of its own file only.
+            "node": gethostname(),
+            "others": "other nodes of the role api do so each for itself, within seconds",
+        }
         if self.log_name != "postgres":
             said["log"] = self.describe_log()
         with self.database.transaction() as connection:

@@ -12,8 +12,10 @@ import pytest
 
 from cdp.archive.archived_events import ArchivedEvents
 from cdp.model import Identifier
+from cdp.profiles.channels_store import read_channels
 from cdp.profiles.profile_store import find_people
 from cdp.profiles.said import list_registers
+from cdp.profiles.sessions_store import Sessions, read_sessions
 from cdp.profiles.timeline_store import TimelineEvent, read_said, read_timeline
 from cdp.profiles.traits import join_traits, list_history
 from cdp.storage.database import Database, driver
@@ -133,3 +135,38 @@ def test_a_recent_page_opens_no_file(world: ArchiveWorld) -> None:
     for file in world.list_files():
         file.unlink()
     assert len(read(world, limit=5)) == 5
+
+
+def read_visits(world: ArchiveWorld, limit: int) -> tuple[Sessions, list[dict[str, Any]]]:
+    with world.database.snapshot() as connection:
+        tx = driver(connection)
+        [found] = find_people(tx, [Identifier("user_id", "ann")])
+        assert found is not None
+        archived = ArchivedEvents(world.folder_of_archive)
+        return (
+            read_sessions(tx, found.profile_no, TODAY, limit=limit, archived=archived),
+            read_channels(tx, found.profile_no, TODAY, archived),
+        )
+
+
+def test_sessions_and_channels_are_the_same_when_most_of_it_is_archived(
+    world: ArchiveWorld,
+) -> None:
+    for day, minutes in ((11, 0), (11, 10), (1, 0)):
+        at = days_ago(day) + timedelta(hours=5, minutes=minutes)
+        page = {
+            "type": "page",
+            "userId": "ann",
+            "messageId": f"page-{day}-{minutes}",
+            "timestamp": at.isoformat(),
+            "properties": {"url": f"https://shop.cn/{day}/{minutes}?utm_source=baidu"},
+        }
+        world.receive([page], days=day)
+    before = read_visits(world, 1000)
+    newest = read_visits(world, 3)
+    assert len(before[0].page) > 12
+    landings = [one.landing.url for one in before[0].page if one.landing.url]
+    assert landings == [f"https://shop.cn/{day}/0?utm_source=baidu" for day in (1, 11)]
+    world.archive(keep_days=5)
+    assert read_visits(world, 1000) == before
+    assert read_visits(world, 3) == newest

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -33,6 +33,8 @@ _TIMELINE = (
 _SAID = (
     "node_id", "type", "timestamp", "message_id", "source_number", "properties", "context",
 )  # fmt: skip
+_VISITS = ("node_id", "timestamp", "source_number", "message_id", "type")
+_PLACES = (*_VISITS, "context", "properties")
 _SPANS = """
 SELECT node_id, nullif(since, '-infinity'), nullif(until, 'infinity')
   FROM node_profiles WHERE profile_no = %s
@@ -105,6 +107,40 @@ class ArchivedEvents:
                 if _is_within(spans, row[0], row[2]):
                     said = row[5] if row[1] == "identify" else "{}"
                     yield (*row[:5], said, row[6])
+
+    def read_visits(self, conn: Driver, profile_no: int) -> list[Row]:
+        """Return source number, event time and message id of all that the archive has of a person.
+
+        Raises ``Unavailable`` when a file was exchanged meanwhile.
+        """
+        spans = _read_spans(conn, profile_no)
+        return [
+            (number, at, message_id)
+            for part in self._list_parts(conn, spans, None, None)
+            for node_id, at, number, message_id, _ in _tuples(self._read(part, spans, _VISITS))
+            if _is_within(spans, node_id, at)
+        ]
+
+    def read_places(
+        self, conn: Driver, profile_no: int, since: datetime, until: datetime
+    ) -> list[Row]:
+        """Return the events from ``since`` to ``until`` that say where they took place.
+
+        Source number, event time, message id, type, context and properties. Raises as
+        ``read_visits`` does.
+        """
+        spans = _read_spans(conn, profile_no)
+        found: list[Row] = []
+        for part in self._list_parts(conn, spans, since, until + timedelta(microseconds=1)):
+            table = self._read(part, spans, _PLACES)
+            mask = pc.or_(
+                pc.equal(table.column("type"), "page"),
+                pc.match_substring_regex(table.column("context"), '"(page|campaign)"'),
+            )
+            for node_id, at, *rest in _tuples(table.filter(mask)):
+                if since <= at <= until and _is_within(spans, node_id, at):
+                    found.append((rest[0], at, *rest[1:]))
+        return found
 
     def _read_part(self, part: Part, spans: Spans, wanted: Wanted) -> Iterator[Row]:
         for row in _tuples(self._read(part, spans, _TIMELINE)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from cdp.profiles.sessions_store import Archived
 from cdp.runtime.clock import format_time
 from cdp.storage.database import Driver
 
@@ -22,6 +23,13 @@ used AS (
       JOIN events e ON e.node_id = np.node_id AND e.at >= np.since AND e.at < np.until
       JOIN sources_by_channel s ON s.number = e.source_number
      WHERE np.profile_no = %(person)s AND e.at <= %(at)s
+     GROUP BY s.channel
+    UNION ALL
+    SELECT s.channel, min(a.at), max(a.at), count(*), 0
+      FROM unnest(%(archived_sources)s::int[], %(archived_times)s::timestamptz[])
+           AS a (source_number, at)
+      JOIN sources_by_channel s ON s.number = a.source_number
+     WHERE a.at <= %(at)s
      GROUP BY s.channel
     UNION ALL
     SELECT lower(coalesce(nullif(o.channel, ''), s.channel)), min(o.placed_at), max(o.placed_at),
@@ -41,9 +49,23 @@ SELECT channel, min(first_at), max(last_at), sum(events)::bigint, sum(orders)::b
 """
 
 
-def read_channels(connection: Driver, profile_no: int, at: datetime) -> list[dict[str, Any]]:
-    """Return a person's channels until ``at``, the one used last first."""
-    rows = connection.execute(_CHANNELS, {"person": profile_no, "at": at})
+def read_channels(
+    connection: Driver, profile_no: int, at: datetime, archived: Archived | None = None
+) -> list[dict[str, Any]]:
+    """Return a person's channels until ``at``, the one used last first.
+
+    Days that Postgres no longer holds come from ``archived``.
+    """
+    kept = archived.read_visits(connection, profile_no) if archived is not None else []
+    rows = connection.execute(
+        _CHANNELS,
+        {
+            "person": profile_no,
+            "at": at,
+            "archived_sources": [number for number, _, _ in kept],
+            "archived_times": [time for _, time, _ in kept],
+        },
+    )
     return [
         {
             "channel": channel,

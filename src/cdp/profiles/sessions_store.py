@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -23,14 +23,22 @@ DEFAULT_MINUTES = 30
 """Without an event for longer, what comes next is another session."""
 
 _SESSIONS = """
-WITH seen AS (
+WITH gaps AS (
+    SELECT number, make_interval(mins => coalesce((settings ->> 'session_minutes')::int,
+                                                  %(minutes)s)) AS gap
+      FROM sources),
+seen AS (
     SELECT e.source_number, e.at, e.message_id, c.gap
       FROM node_profiles np
       JOIN events e ON e.node_id = np.node_id AND e.at >= np.since AND e.at < np.until
-      JOIN (SELECT number, make_interval(mins => coalesce((settings ->> 'session_minutes')::int,
-                                                          %(minutes)s)) AS gap
-              FROM sources) c ON c.number = e.source_number
-     WHERE np.profile_no = %(person)s AND e.at <= %(at)s AND c.gap > interval '0'),
+      JOIN gaps c ON c.number = e.source_number
+     WHERE np.profile_no = %(person)s AND e.at <= %(at)s AND c.gap > interval '0'
+    UNION ALL
+    SELECT a.source_number, a.at, a.message_id, c.gap
+      FROM unnest(%(archived_sources)s::int[], %(archived_times)s::timestamptz[],
+                  %(archived_messages)s::text[]) AS a (source_number, at, message_id)
+      JOIN gaps c ON c.number = a.source_number
+     WHERE a.at <= %(at)s AND c.gap > interval '0'),
 marked AS (
     SELECT source_number, at,
            coalesce(at - lag(at) OVER (PARTITION BY source_number ORDER BY at) > gap, true)
@@ -56,7 +64,7 @@ SELECT * FROM ({_SESSIONS}) AS all_sessions
 """
 # The first event of a session that says where it took place.
 _LANDINGS = """
-SELECT s.place, e.type, e.context::text, e.properties::text
+SELECT s.place, e.at, e.message_id, e.type, e.context::text, e.properties::text
   FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[], %(sources)s::int[])
        WITH ORDINALITY AS s (started_at, ended_at, source_number, place)
  CROSS JOIN LATERAL (
@@ -70,6 +78,18 @@ SELECT s.place, e.type, e.context::text, e.properties::text
         ORDER BY e.at, e.message_id
         LIMIT 1) e
 """
+
+
+class Archived(Protocol):
+    """What an archive has of a person's visits."""
+
+    def read_visits(self, conn: Driver, profile_no: int) -> list[tuple[Any, ...]]: ...
+
+    def read_places(
+        self, conn: Driver, profile_no: int, since: datetime, until: datetime
+    ) -> list[tuple[Any, ...]]: ...
+
+
 _NOTHING = Visit({}, None, None)
 
 Key = tuple[datetime, int]
@@ -100,25 +120,36 @@ class Sessions:
 
 
 def read_sessions(
-    connection: Driver, profile_no: int, at: datetime, *, limit: int, past: Key | None = None
+    connection: Driver,
+    profile_no: int,
+    at: datetime,
+    *,
+    limit: int,
+    past: Key | None = None,
+    archived: Archived | None = None,
 ) -> Sessions:
     """Return a person's sessions until ``at``, from past the key ``past``.
 
     A source's setting ``session_minutes`` says how long a silence ends a session; 0: it has none.
+    Days that Postgres no longer holds come from ``archived``.
     """
     past_at, past_source = past or (None, None)
+    kept = archived.read_visits(connection, profile_no) if archived is not None else []
     rows = connection.execute(
         _PAGE,
         {
             "person": profile_no,
             "at": at,
             "minutes": DEFAULT_MINUTES,
+            "archived_sources": [number for number, _, _ in kept],
+            "archived_times": [time for _, time, _ in kept],
+            "archived_messages": [message_id for _, _, message_id in kept],
             "past_at": past_at,
             "past_source": past_source,
             "limit": limit,
         },
     ).fetchall()
-    landings = _read_landings(connection, profile_no, rows)
+    landings = _read_landings(connection, profile_no, rows, archived if kept else None)
     page = [
         Session(started_at, ended_at, events, number, landings.get(place, _NOTHING))
         for place, (started_at, ended_at, events, number, _, _) in enumerate(rows, start=1)
@@ -127,7 +158,10 @@ def read_sessions(
 
 
 def _read_landings(
-    connection: Driver, profile_no: int, rows: Sequence[tuple[Any, ...]]
+    connection: Driver,
+    profile_no: int,
+    rows: Sequence[tuple[Any, ...]],
+    archived: Archived | None,
 ) -> dict[int, Visit]:
     if not rows:
         return {}
@@ -140,10 +174,34 @@ def _read_landings(
             "sources": [row[3] for row in rows],
         },
     )
+    places = list(found)
+    if archived is not None:
+        places += _list_archived_places(connection, profile_no, rows, archived)
+    # The first of each session.
+    first = {row[0]: row for row in sorted(places, key=lambda row: row[:3], reverse=True)}
     return {
         place: read_visit(msgspec.json.decode(context), msgspec.json.decode(properties), call)
-        for place, call, context, properties in found
+        for place, _, _, call, context, properties in first.values()
     }
+
+
+def _list_archived_places(
+    connection: Driver, profile_no: int, rows: Sequence[tuple[Any, ...]], archived: Archived
+) -> list[tuple[Any, ...]]:
+    since, until = min(row[0] for row in rows), max(row[1] for row in rows)
+    found = []
+    for number, at, message_id, call, context, properties in archived.read_places(
+        connection, profile_no, since, until
+    ):
+        said = msgspec.json.decode(context)
+        if call != "page" and said.get("page") is None and "campaign" not in said:
+            continue
+        found += [
+            (place, at, message_id, call, context, properties)
+            for place, (started_at, ended_at, _, source, _, _) in enumerate(rows, start=1)
+            if source == number and started_at <= at <= ended_at
+        ]
+    return found
 
 
 def show_session(session: Session, sources: Mapping[int, Source]) -> dict[str, Any]:

@@ -58,6 +58,12 @@ class Archived(Protocol):
 
     def read_said(self, conn: Driver, profile_no: int) -> Iterator[tuple[Any, ...]]: ...
 
+    def read_visits(self, conn: Driver, profile_no: int) -> list[tuple[Any, ...]]: ...
+
+    def read_places(
+        self, conn: Driver, profile_no: int, since: datetime, until: datetime
+    ) -> list[tuple[Any, ...]]: ...
+
 
 # Message ids are in the order of their bytes, which is the same everywhere.
 # A node's index on (node, time) gives its newest events without sorting the others, so a page

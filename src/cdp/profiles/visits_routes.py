@@ -16,6 +16,7 @@ from cdp.profiles.profile_parts import PartQuery
 from cdp.profiles.profile_store import read_sources
 from cdp.profiles.routes import People, answer_rows
 from cdp.profiles.sessions_store import Sessions, read_sessions, show_session
+from cdp.profiles.timeline_store import Archived
 from cdp.profiles.touches_store import read_touches
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import format_time, now
@@ -49,6 +50,7 @@ def create_router(people: People) -> APIRouter:
                 limit,
                 past,
                 is_masked=_is_masked(caller),
+                archived=people.archived,
             )
         return Response(msgspec.json.encode(shown), media_type="application/json")
 
@@ -56,7 +58,8 @@ def create_router(people: People) -> APIRouter:
     def list_channels(caller: Reader, p: str, at: At = None) -> Response:
         """Show the channels a person uses, the one used last first, with events and orders."""
         with people.find(p) as (tx, _, found):
-            rows = read_channels(tx, found.profile_no, read_query_time("at", at) or now())
+            moment = read_query_time("at", at) or now()
+            rows = read_channels(tx, found.profile_no, moment, people.archived)
         return answer_rows(rows, None)
 
     @router.get("/v1/profiles/{p}/touches")
@@ -78,9 +81,12 @@ def show_sessions(
     past: tuple[datetime, int] | None = None,
     *,
     is_masked: bool,
+    archived: Archived | None = None,
 ) -> dict[str, Any]:
     """Return a page of sessions as it is shown, and what all of them come to."""
-    found: Sessions = read_sessions(tx, profile_no, at, limit=limit + 1, past=past)
+    found: Sessions = read_sessions(
+        tx, profile_no, at, limit=limit + 1, past=past, archived=archived
+    )
     page, following = cut_page(found.page, limit, lambda session: session.key)
     sources = read_sources(tx)
     last = found.last_ended_at
@@ -95,13 +101,21 @@ def show_sessions(
 def read_sessions_part(query: PartQuery) -> Any:
     """Return a person's newest sessions, to be shown with the profile."""
     return show_sessions(
-        query.tx, query.profile_no, query.now, query.limit, is_masked=query.is_masked
+        query.tx,
+        query.profile_no,
+        query.now,
+        query.limit,
+        is_masked=query.is_masked,
+        archived=query.archived,
     )
 
 
 def read_channels_part(query: PartQuery) -> Any:
     """Return a person's channels, to be shown with the profile."""
-    return {"data": read_channels(query.tx, query.profile_no, query.now), "next": None}
+    return {
+        "data": read_channels(query.tx, query.profile_no, query.now, query.archived),
+        "next": None,
+    }
 
 
 def _is_masked(caller: Caller) -> bool:
