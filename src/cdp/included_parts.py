@@ -69,10 +69,10 @@ def read_orders_part(query: PartQuery) -> Any:
 
 
 def read_refused_part(query: PartQuery) -> Any:
-    """Return how many values of traits were not kept of a person, and why; null: all are."""
+    """Return how many values of traits were not kept of a person, and why; 0: all are."""
     refused = read_refused(query.tx, query.profile_no)
     if refused.last_at is None:
-        return None
+        return {"count": 0}
     return {
         "count": refused.registers,
         "code": "too_many_traits",
