@@ -39,7 +39,10 @@ def type_events(duck: duckdb.DuckDBPyConnection, wanted: Wanted, first: int) -> 
     Return the tables.
     """
     duck.execute("DELETE FROM core.sources")
-    duck.execute("INSERT INTO core.sources VALUES (1, 's', 's', 'app', 0), (2, 't', 't', 'app', 0)")
+    duck.execute(
+        "INSERT INTO core.sources (source_number, source_id, name, type)"
+        " VALUES (1, 's', 's', 'app'), (2, 't', 't', 'app')"
+    )
     rows = duck.sql(_ROWS, params={"first": max(1, first)}).to_arrow_table()
     for (number,) in duck.execute("SELECT number FROM core.typed_tables").fetchall():
         duck.execute(f"DROP TABLE core.typed_{number}")

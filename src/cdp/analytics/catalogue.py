@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import duckdb
 
-from cdp.analytics import masks
+from cdp.analytics import call_views, masks
 from cdp.analytics.event_views import Seen, plan_views, write_view
 from cdp.analytics.quote import quote_name
 from cdp.analytics.ticket_views import tickets_view
@@ -141,6 +141,7 @@ _PLAIN = {
     "memberships": _MEMBERSHIPS,
     "membership_changes": _MEMBERSHIP_CHANGES,
     "segments": _SEGMENTS,
+    **call_views.list_views(is_masked=False, chosen={}),
 }
 FIXED_TABLES = tuple(_PLAIN)
 
@@ -164,6 +165,7 @@ def _mask(chosen: masks.Choices) -> dict[str, str]:
         ),
         "account_members": _ACCOUNT_MEMBERS.format(role=masks.mask_emails("b.role")),
         "tickets": tickets_view(is_masked=True),
+        **call_views.list_views(is_masked=True, chosen=chosen),
         "tags": _TAGS.format(value=masks.mask_value("t.key", "t.value", chosen)),
     }
 

@@ -123,7 +123,8 @@ UNION SELECT np.profile_no
 # Small and rarely changed: read whole every time.
 _SMALL = {
     "sources": """SELECT number AS source_number, source_id, name, type,
-                         coalesce((settings ->> 'trait_rank')::int, 0) AS trait_rank
+                         coalesce((settings ->> 'trait_rank')::int, 0) AS trait_rank,
+                         coalesce((settings ->> 'session_minutes')::int, 30) AS session_minutes
                     FROM sources ORDER BY 1""",
     "trait_settings": "SELECT name, personal FROM trait_settings ORDER BY name",
     "segments": """SELECT key, name, description, version, created_at, updated_at

@@ -17,6 +17,31 @@ class Described(NamedTuple):
 
 _PROFILE = "The person's profile, as it is called now; null for nobody's."
 
+_OF_ANY_CALL = {
+    "id": "What the sender called the call (its messageId).",
+    "received_at": "When it arrived (UTC).",
+    "timestamp": "When it happened (UTC).",
+    "anonymous_id": "The device that it hangs on, of calls that named nobody.",
+    "user_id": "Your id of the person, of calls that carried one; masked without pii:read.",
+    "profile_id": _PROFILE,
+    "source_id": "The source that sent it.",
+    "context_page_url": "The page's address, from the context.",
+    "context_page_path": "The page's path, from the context.",
+    "context_page_referrer": "Where the page was reached from, from the context.",
+    "context_page_title": "The page's title, from the context.",
+    "context_campaign_name": "utm_campaign, from the context.",
+    "context_campaign_source": "utm_source, from the context.",
+    "context_campaign_medium": "utm_medium, from the context.",
+    "context_campaign_term": "utm_term, from the context.",
+    "context_campaign_content": "utm_content, from the context.",
+    "context_user_agent": "The browser or app, as it names itself.",
+    "context_locale": "The language and region, such as zh-CN.",
+    "context_library_name": "The SDK that sent it.",
+    "context_library_version": "The SDK's version.",
+}
+_PROPERTIES = "What was sent along, as JSON; masked without pii:read."
+_GIVEN_TRAITS = "The traits that were sent, as JSON; masked without pii:read."
+
 TABLES: dict[str, Described] = {
     "profiles": Described(
         "One row per person, as identities stand now.",
@@ -58,6 +83,68 @@ TABLES: dict[str, Described] = {
             "timestamp": "When it happened (UTC).",
             "received_at": "When it arrived (UTC).",
             "properties": "What was sent along, as JSON; masked without pii:read.",
+        },
+    ),
+    "tracks": Described(
+        "One row per track call.",
+        _OF_ANY_CALL
+        | {
+            "event": "The event's name in snake case, as its own table is called.",
+            "event_text": "The event's name as it was sent.",
+            "properties": _PROPERTIES,
+        },
+    ),
+    "pages": Described(
+        "One row per page call.",
+        _OF_ANY_CALL
+        | {
+            "name": "What the page is called.",
+            "url": "Its address.",
+            "path": "Its path.",
+            "referrer": "Where it was reached from.",
+            "title": "Its title.",
+            "properties": _PROPERTIES,
+        },
+    ),
+    "screens": Described(
+        "One row per screen call.",
+        _OF_ANY_CALL | {"name": "What the screen is called.", "properties": _PROPERTIES},
+    ),
+    "identifies": Described("One row per identify call.", _OF_ANY_CALL | {"traits": _GIVEN_TRAITS}),
+    "groups": Described(
+        "One row per group call.",
+        _OF_ANY_CALL | {"group_id": "The account that was named.", "traits": _GIVEN_TRAITS},
+    ),
+    "aliases": Described("One row per alias call.", _OF_ANY_CALL),
+    "sessions": Described(
+        "One row per visit: a source's calls of one person, up to session_minutes (30) apart.",
+        {
+            "profile_id": _PROFILE,
+            "source_id": "The source whose visit it is.",
+            "started_at": "When its first call happened.",
+            "ended_at": "When its last call happened.",
+            "seconds": "How long that is.",
+            "events": "How many calls.",
+            "landing_page": "The address it began at.",
+            "referrer": "Where that was reached from.",
+        },
+    ),
+    "touches": Described(
+        "One row per call that a campaign, an advertiser's click or another site brought.",
+        {
+            "profile_id": _PROFILE,
+            "message_id": "The call.",
+            "source_id": "The source that sent it.",
+            "timestamp": "When it happened (UTC).",
+            "utm_source": "From the context's campaign, else the page's address.",
+            "utm_medium": "From the context's campaign, else the page's address.",
+            "utm_campaign": "From the context's campaign, else the page's address.",
+            "utm_term": "From the context's campaign, else the page's address.",
+            "utm_content": "From the context's campaign, else the page's address.",
+            "click_id": "Which advertiser's parameter the address has, such as gclid.",
+            "referrer": "Where the page was reached from.",
+            "referrer_domain": "That site's name.",
+            "url": "The page's address.",
         },
     ),
     "orders": Described(

@@ -33,7 +33,9 @@ CREATE TABLE core.applied (
 INSERT INTO core.applied VALUES (0, NULL, '{{}}', NULL);
 CREATE TABLE core.sources (
     source_number INTEGER, source_id VARCHAR, name VARCHAR, type VARCHAR,
-    trait_rank INTEGER DEFAULT 0
+    trait_rank INTEGER DEFAULT 0,
+    -- How long a silence ends a session; 0: it has none.
+    session_minutes INTEGER DEFAULT 30
 );
 CREATE TABLE core.events (
     seq BIGINT, ordinal INTEGER, node_id BIGINT, source_id VARCHAR, message_id VARCHAR,
