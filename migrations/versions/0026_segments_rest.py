@@ -1,6 +1,9 @@
-"""The rest of tags and segments."""
+"""Tags by SQL that somebody defined who may not see personal values."""
 
 from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0026"
 down_revision = "0025"
@@ -9,8 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.add_column(
+        "tags", sa.Column("is_masked", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
 
 
 def downgrade() -> None:
-    """Nothing yet."""
+    op.drop_column("tags", "is_masked")

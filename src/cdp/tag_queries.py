@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from cdp.analytics import catalogue, guard
 from cdp.analytics.engine import Duck, Engine, QueryTimeout, select, stop_after
 from cdp.errors import Unavailable, Unprocessable
-from cdp.segments.sql_tags import SqlFailed
+from cdp.segments.sql_tags import SqlFailed, SqlValues
 
 MOST_ROWS = 5_000_000
 MOST_BYTES = 256 * 1024 * 1024
@@ -65,11 +65,11 @@ class TagQueriesOnDuckDb:
             raise Unprocessable("wrong_type", message, path=_PATH)
         return type
 
-    def run(self, sql: str, type: str) -> pa.Table:
+    def run(self, sql: str, values: SqlValues) -> pa.Table:
         """See ``TagQueries``."""
         try:
             with self._engine.cursor() as duck, stop_after(duck, self._seconds):
-                text, columns = _bind(duck, sql)
+                text, columns = _bind(duck, sql, "masked" if values.is_masked else "main")
                 rows = _collect(select(duck, _wrap(text, dict(columns)["value"])))
         except (guard.Refused, guard.Unreadable) as error:
             raise SqlFailed("sql_refused", str(error)) from error
@@ -82,7 +82,7 @@ class TagQueriesOnDuckDb:
             raise SqlFailed("sql_unavailable", error.message) from error
         except duckdb.Error as error:
             raise SqlFailed("sql_failed", _tell(error)) from error
-        return _check_rows(rows, type)
+        return _check_rows(rows, values.type)
 
 
 def read_type(columns: Sequence[tuple[str, str]]) -> str | None:
@@ -113,11 +113,11 @@ def read_type(columns: Sequence[tuple[str, str]]) -> str | None:
     return "text"
 
 
-def _bind(duck: Duck, sql: str) -> tuple[str, list[tuple[str, str]]]:
+def _bind(duck: Duck, sql: str, schema: str = "main") -> tuple[str, list[tuple[str, str]]]:
     """Return the statement, if it may run, and its columns, in a transaction that cannot write."""
-    duck.execute("SET search_path = 'main'")
+    duck.execute(f"SET search_path = '{schema}'")
     duck.execute("BEGIN TRANSACTION READ ONLY")
-    tables = frozenset(catalogue.list_tables(duck, "main"))
+    tables = frozenset(catalogue.list_tables(duck, schema))
     statement = guard.check(duck, sql, lambda: tables)
     if statement.parameters:
         raise guard.Refused("the SQL of a tag has no parameters")

@@ -37,3 +37,21 @@ def test_a_face_is_called_by_its_name_in_any_spelling_and_masked_without_pii(
     assert ask(served.client)[0]["traits"] == {"First Name": "Ann", "lastName": "Lee"}
     masked = ask(served.client_with("segments:read"))
     assert [face["name"] for face in masked] == ["A***", "李***", None]
+
+
+def test_a_segment_names_the_tags_that_it_uses_by_their_keys(served: Served) -> None:
+    for key in ("tier", "tier.old"):
+        body = {"key": key, "type": "object", "definition": {"manual": True}}
+        assert served.client.post("/v1/tags", json=body).status_code == 201
+    rule = {
+        "any": [
+            {"tag": "tier.old.level", "op": "exists"},
+            {"tag": "tier.level", "op": "eq", "value": "gold"},
+        ]
+    }
+
+    made = served.client.post("/v1/segments", json={"key": "s", "rule": rule}).json()
+
+    assert made["uses"] == [{"kind": "tag", "key": "tier"}, {"kind": "tag", "key": "tier.old"}]
+    assert served.client.get("/v1/segments/s").json()["uses"] == made["uses"]
+    assert served.client.get("/v1/segments").json()["data"][0]["uses"] == made["uses"]

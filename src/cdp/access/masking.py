@@ -104,6 +104,19 @@ def mask_properties(properties: dict[str, Any], *, call: str = "track") -> dict[
     return masked
 
 
+def mask_value(value: Any) -> Any:
+    """Mask what is personal in a value that stands alone, such as a tag's: contacts in any text,
+
+    and what stands under a personal key of an object.
+    """
+    if isinstance(value, str):
+        masked = mask_identifier("", value)
+        return _mask_within(value, is_personal) if masked == value else masked
+    if isinstance(value, list):
+        return [mask_value(inner) for inner in value]
+    return mask_traits(value) if isinstance(value, dict) else value
+
+
 def mask_context(context: dict[str, Any]) -> dict[str, Any]:
     """Mask what is personal in an event's context: its traits, and e-mail addresses anywhere.
 

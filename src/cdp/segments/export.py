@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
-from cdp.access.masking import mask_identifier, mask_traits
+from cdp.access.masking import mask_identifier, mask_traits, mask_value
 from cdp.runtime.clock import format_time
 from cdp.runtime.drain import Drain
 from cdp.runtime.spreadsheet import guard_formula
@@ -124,8 +124,10 @@ def _as_text_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 def _read_values(texts: Sequence[str | None], field: MemberField, *, is_masked: bool) -> list[Any]:
     values = [None if text is None else _decode(text) for text in texts]
-    if not is_masked or field.kind == "tag":
+    if not is_masked:
         return values
+    if field.kind == "tag":
+        return [mask_value(value) for value in values]
     if field.kind == "identifier":
         return [None if value is None else mask_identifier(field.key, value) for value in values]
     # Under its whole path, so that a step that is personal hides what lies below it.

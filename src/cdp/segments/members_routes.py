@@ -15,7 +15,6 @@ from starlette.responses import StreamingResponse
 from cdp.access.read_audit import note_people, note_person
 from cdp.access.scopes import Caller
 from cdp.errors import Conflict, Unprocessable
-from cdp.reach import CHANNELS, name_statement, split_name
 from cdp.receipts import after_analytics
 from cdp.runtime.clock import format_time, now
 from cdp.runtime.cursors import decode_cursor, encode_cursor
@@ -25,12 +24,11 @@ from cdp.segments.export import MEDIA_TYPES, WRITERS, Format
 from cdp.segments.member_fields import MemberField, parse_fields
 from cdp.segments.members_engine import Pull
 from cdp.segments.person_engine import read_person_facts
-from cdp.segments.routes import segment_not_found
+from cdp.segments.purposes import list_purposes
 from cdp.segments.segments_store import Segment
 from cdp.segments.service import Limit, SegmentReader, Segments
+from cdp.segments.show_segment import segment_not_found
 from cdp.storage.database import driver
-
-_MOST_PURPOSES = 20
 
 
 def create_router(services: Segments) -> APIRouter:
@@ -71,7 +69,7 @@ def _add_pull(router: APIRouter, services: Segments) -> None:
             segment=key,
             pinned=pinned,
             fields=wanted,
-            purposes=_list_purposes(segment, consent, channel),
+            purposes=list_purposes(consent, channel, segment.consent),
             now=now(),
             timezone=services.timezone,
         )
@@ -289,27 +287,6 @@ def _read_segment(services: Segments, key: str) -> tuple[Segment, set[str]]:
         if segment is None:
             raise segment_not_found(key)
         return segment, {tag.key for tag in tags_store.list_tags(tx)}
-
-
-def _list_purposes(segment: Segment, asked: str | None, channel: str | None) -> list[str]:
-    """Return the names of purposes, or of one channel of each, that must be granted."""
-    purposes = [purpose for purpose in (asked or "").split(",") if purpose]
-    if len(purposes) > _MOST_PURPOSES:
-        raise Unprocessable("too_many_purposes", "ask for fewer purposes", path="/consent")
-    if segment.consent is not None:
-        purposes.append(segment.consent)
-    if channel is not None:
-        if channel not in CHANNELS:
-            known = ", ".join(CHANNELS)
-            raise Unprocessable("unknown_channel", f"a channel is one of {known}", path="/channel")
-        if not purposes:
-            raise Unprocessable(
-                "missing_part", "a channel needs a purpose: consent=…", path="/channel"
-            )
-        purposes = [
-            name if split_name(name)[1] else name_statement(name, channel) for name in purposes
-        ]
-    return list(dict.fromkeys(purposes))
 
 
 def _read_cursor(services: Segments, segment: Segment, cursor: str | None) -> tuple[int, int]:

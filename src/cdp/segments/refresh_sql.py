@@ -21,7 +21,7 @@ from cdp.segments.definitions import Definition, UnitName
 from cdp.segments.evaluation_engine import Evaluator
 from cdp.segments.mirror_engine import fetch
 from cdp.segments.refresh_plan import Evaluation
-from cdp.segments.sql_tags import SqlClock, SqlFailed, TagQueries
+from cdp.segments.sql_tags import SqlClock, SqlFailed, SqlValues, TagQueries
 from cdp.storage.database import Driver
 
 _log = get_logger(__name__)
@@ -40,7 +40,7 @@ class _Run:
     """One query under way, and what it came to."""
 
     definition: Definition
-    type: str
+    output: SqlValues
     seq: int
     change_no: int
     started_at: datetime
@@ -64,7 +64,7 @@ class SqlUnits:
         self._queries = queries
         self._interval = interval
         self._definitions: dict[UnitName, Definition] = {}
-        self._types: dict[str, str] = {}
+        self._types: dict[str, SqlValues] = {}
         self._clocks: dict[UnitName, SqlClock] = {}
         self._runs: dict[UnitName, _Run] = {}
         self._seen = (0, 0)
@@ -72,7 +72,7 @@ class SqlUnits:
     def note(
         self,
         definitions: Iterable[Definition],
-        types: dict[str, str],
+        types: dict[str, SqlValues],
         *,
         seq: int,
         change_no: int,
@@ -82,6 +82,8 @@ class SqlUnits:
 
         query has given something. ``awaited`` are those in which somebody's hold is over.
         """
+        # Whoever changed it may see more, or less, than whoever did before.
+        others = {key for key, known in self._types.items() if types.get(key, known) != known}
         self._types = types
         self._seen = (seq, change_no)
         self._definitions = {
@@ -93,7 +95,8 @@ class SqlUnits:
         for name, definition in self._definitions.items():
             sql = definition.document["sql"]
             known = self._clocks.get(name)
-            clock = known if known is not None and known.sql == sql else SqlClock(sql)
+            is_same = known is not None and known.sql == sql and name.key not in others
+            clock = known if known is not None and is_same else SqlClock(sql)
             clocks[name] = replace(clock, is_awaited=True) if name in awaited else clock
         self._clocks = clocks
         self._runs = {
@@ -182,7 +185,7 @@ class SqlUnits:
 
     def _start(self, name: UnitName, now: datetime) -> _Run:
         definition = self._definitions[name]
-        run = _Run(definition, self._types.get(name.key, "text"), *self._seen, now)
+        run = _Run(definition, self._types.get(name.key, SqlValues()), *self._seen, now)
         self._runs[name] = run
         threading.Thread(
             target=self._work, args=(run,), name=f"tag-{name.key}", daemon=True
@@ -195,7 +198,7 @@ class SqlUnits:
         try:
             if self._queries is None:
                 raise SqlFailed("sql_refused", "this process runs no SQL")
-            run.values = self._queries.run(document["sql"], run.type)
+            run.values = self._queries.run(document["sql"], run.output)
         except SqlFailed as failure:
             run.failure = failure
         except Exception as error:

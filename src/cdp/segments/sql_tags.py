@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -33,6 +33,14 @@ class SqlFailed(Exception):
         self.message = message
 
 
+class SqlValues(NamedTuple):
+    """What a query is to give, and what it may read."""
+
+    type: str = "text"
+    is_masked: bool = False
+    """It reads tables with masks over personal values."""
+
+
 class TagQueries(Protocol):
     """What runs the SQL of tags, over the tables that people query."""
 
@@ -43,7 +51,7 @@ class TagQueries(Protocol):
         """
         ...
 
-    def run(self, sql: str, type: str) -> pa.Table:
+    def run(self, sql: str, values: SqlValues) -> pa.Table:
         """Return ``profile_no`` and ``value`` (JSON text) of everybody with a value.
 
         Raises ``SqlFailed``.

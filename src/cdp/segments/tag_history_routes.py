@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from cdp.access.masking import mask_value
 from cdp.errors import NotFound, Unprocessable
 from cdp.segments import tag_history_store, tags_store
 from cdp.segments.paths import read_path
@@ -41,6 +42,8 @@ def add_history(router: APIRouter, services: Segments) -> None:
                 path=read_path(named) if named else (),
                 timezone=services.timezone,
             )
+            if not caller.sees_personal:
+                moves = ((day, _mask(value), more) for day, value, more in moves)
             days = list(add_up(moves))
         return {"data": days, "field": named, "next": None, **services.freshness()}
 
@@ -66,6 +69,10 @@ def add_up(moves: Iterable[tuple[date, str, int]]) -> Iterator[dict[str, Any]]:
         yield _show_day(day, counts)
 
 
+def _mask(value: str) -> str:
+    return json.dumps(mask_value(json.loads(value)), ensure_ascii=False)
+
+
 def _show_day(day: date, counts: dict[str, int]) -> dict[str, Any]:
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     values = [{"value": json.loads(value), "count": count} for value, count in ordered]
@@ -76,5 +83,10 @@ def require_tag(tx: Driver, key: str) -> Tag:
     """Return the tag ``key``; raise ``NotFound``."""
     tag = tags_store.find_tag(tx, key)
     if tag is None:
-        raise NotFound("tag_not_found", f"there is no tag {key}")
+        raise tag_not_found(key)
     return tag
+
+
+def tag_not_found(key: str) -> NotFound:
+    """Return the error for an unknown tag."""
+    return NotFound("tag_not_found", f"there is no tag {key}")

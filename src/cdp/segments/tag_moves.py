@@ -7,12 +7,14 @@ from typing import Any
 from cdp.segments.transitions import find_level
 
 _MOST_FIGURES = 2
+_BEFORE = "_before"
 
 
 def describe_move(before: Any, after: Any, field: str | None) -> str | None:
     """Return ``regular → churn warning, revenue −18 %``; ``None`` when the level is the same.
 
-    ``field`` is where the level is in an object. Figures beside it tell how they changed.
+    ``field`` is where the level is in an object. Figures beside it tell how they changed: since the
+    value before, or, of ``revenue`` beside ``revenue_before``, since what that says.
     """
     left, reached = find_level(before, field), find_level(after, field)
     if left == reached or isinstance(left, (dict, list)) or isinstance(reached, (dict, list)):
@@ -30,7 +32,9 @@ def _list_figures(before: Any, after: Any) -> list[str]:
         return []
     told = []
     for name, new in after.items():
-        old = before.get(name)
+        if name.endswith(_BEFORE) and name.removesuffix(_BEFORE) in after:
+            continue
+        old = after.get(name + _BEFORE, before.get(name))
         if old is not None and _is_number(old) and _is_number(new) and old != new:
             told.append(f"{name} {_tell_change(old, new)}")
     return told

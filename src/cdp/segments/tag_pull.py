@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
+
+from cdp.access.masking import mask_value
 from cdp.segments import members_engine, tag_history_store
 from cdp.segments.export import read_rows
 from cdp.segments.members_engine import Pull
@@ -79,6 +82,8 @@ def _read_chunks(
 def _complete(
     reader: Reader, pull: Pull, rows: list[HeldValue], *, is_masked: bool
 ) -> list[PulledValue]:
+    if is_masked:
+        rows = [row._replace(value=_mask(row.value)) for row in rows]
     if not (pull.fields or pull.purposes):
         return [PulledValue(row, []) for row in rows]
     people = members_engine.read_people(reader, pull, [row.profile_no for row in rows])
@@ -91,3 +96,7 @@ def _complete(
     # Whoever was merged into another since has the value of then, and nothing else.
     absent = [None] * len(pull.fields)
     return [PulledValue(row, known.get(row.profile_id, absent)) for row in rows]
+
+
+def _mask(text: str) -> str:
+    return msgspec.json.encode(mask_value(msgspec.json.decode(text))).decode()

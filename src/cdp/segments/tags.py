@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from cdp.access.masking import is_personal
 from cdp.errors import Unprocessable
 from cdp.segments.builtins.definition import ReadContext
 from cdp.segments.builtins.registry import find_kind, read_built_in
@@ -17,6 +18,7 @@ CATEGORIES = ("basic", "behaviour", "value", "sentiment")
 TYPES = ("text", "number", "boolean", "time", "list", "object")
 SERVED_KINDS = ("aggregate", "cases", "manual", "builtin", "sql")
 MOST_CASES = 1000
+_FUNCTIONS_OF_VALUES = ("first", "last", "most_frequent")
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
@@ -147,3 +149,18 @@ def _allow_only(document: dict[str, Any], names: tuple[str, ...]) -> None:
 
 def _mistake(code: str, message: str, place: str) -> Unprocessable:
     return Unprocessable(code, message, path=f"/definition{place}")
+
+
+def require_one_of(value: str, allowed: tuple[str, ...], path: str) -> None:
+    """Raise ``Unprocessable`` at ``path`` for what is none of ``allowed``."""
+    if value not in allowed:
+        raise Unprocessable("bad_value", f"choose one of {', '.join(allowed)}", path=path)
+
+
+def asks_for_personal(document: Any) -> bool:
+    """Whether the values of a definition are those of a personal property of events or orders."""
+    aggregate = document.get("aggregate") if isinstance(document, dict) else None
+    asked = aggregate.get("aggregate") if isinstance(aggregate, dict) else None
+    if not isinstance(asked, dict) or asked.get("fn") not in _FUNCTIONS_OF_VALUES:
+        return False
+    return is_personal(str(asked.get("property", "")))

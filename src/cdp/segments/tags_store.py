@@ -12,6 +12,7 @@ from cdp.model import Identifier
 from cdp.segments.builtins.computations_store import delete_computation
 from cdp.segments.definitions import Definition
 from cdp.segments.moves_store import delete_moves
+from cdp.segments.sql_tags import SqlValues
 from cdp.segments.tag_failures_store import delete_failure
 from cdp.storage.database import Driver
 
@@ -69,10 +70,17 @@ def list_tags(
     return [Tag(*row) for row in rows]
 
 
-def list_types(connection: Driver) -> dict[str, str]:
-    """Return the type of the values of each tag by SQL, by key."""
-    rows = connection.execute("SELECT key, type FROM tags WHERE definition -> 'sql' IS NOT NULL")
-    return {row[0]: row[1] for row in rows}
+def list_tag_keys(connection: Driver) -> set[str]:
+    """Return the keys of all tags."""
+    return {row[0] for row in connection.execute("SELECT key FROM tags")}
+
+
+def list_types(connection: Driver) -> dict[str, SqlValues]:
+    """Return what the query of each tag by SQL gives, by key."""
+    rows = connection.execute(
+        "SELECT key, type, is_masked FROM tags WHERE definition -> 'sql' IS NOT NULL"
+    )
+    return {row[0]: SqlValues(row[1], row[2]) for row in rows}
 
 
 def find_tag(connection: Driver, key: str) -> Tag | None:
@@ -90,18 +98,22 @@ def create_tag(
     type: str,
     document: Any,
     now: datetime,
+    is_masked: bool = False,
 ) -> Tag | None:
-    """Store a new tag; ``None`` when the key is taken."""
+    """Store a new tag; ``None`` when the key is taken.
+
+    ``is_masked``: whoever defines it may not see personal values.
+    """
     row = connection.execute(
         f"""INSERT INTO tags (key, name, category, type, definition, version, first_change_no,
-                              created_at, updated_at)
+                              created_at, updated_at, is_masked)
             SELECT %s, %s, %s, %s, %s::json,
                    1 + coalesce((SELECT max(version) FROM tag_changes WHERE key = %s), 0),
-                   change_no, %s, %s
+                   change_no, %s, %s, %s
               FROM refresh_head
                 ON CONFLICT (key) DO NOTHING
          RETURNING {_COLUMNS}""",
-        (key, name, category, type, json.dumps(document), key, now, now),
+        (key, name, category, type, json.dumps(document), key, now, now, is_masked),
     ).fetchone()
     return None if row is None else Tag(*row)
 
@@ -115,14 +127,15 @@ def update_tag(
     type: str,
     document: Any,
     now: datetime,
+    is_masked: bool = False,
 ) -> Tag | None:
     """Store a new version; ``None`` when there is no such tag."""
     row = connection.execute(
         f"""UPDATE tags SET name = %s, category = %s, type = %s, definition = %s::json,
-                            version = version + 1, updated_at = %s
+                            version = version + 1, updated_at = %s, is_masked = %s
              WHERE key = %s
          RETURNING {_COLUMNS}""",
-        (name, category, type, json.dumps(document), now, key),
+        (name, category, type, json.dumps(document), now, is_masked, key),
     ).fetchone()
     return None if row is None else Tag(*row)
 

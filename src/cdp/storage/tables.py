@@ -1025,6 +1025,8 @@ tags = Table(
     Column("first_change_no", BigInteger, nullable=False, server_default=text("0")),
     _now("created_at"),
     _now("updated_at"),
+    # Whoever defined it may not see personal values: its SQL reads masked tables.
+    Column("is_masked", Boolean, nullable=False, server_default=text("false")),
 )
 
 tag_values = Table(
