@@ -65,7 +65,8 @@ def clear(database: Database) -> None:
     with database.transaction() as connection:
         driver(connection).execute(
             """TRUNCATE nodes, links, component_locks, node_profiles, profiles, refusals,
-                        profile_changes, batches, identifier_forms, identity_suggestions, events"""
+                        profile_changes, batches, identifier_forms, identity_suggestions, events,
+                        refused_traits"""
         )
 
 
