@@ -267,7 +267,8 @@ async def test_the_schema_lists_what_sql_may_read(
     assert set(tables) == {
         "profiles", "identifiers", "traits", "events", "orders", "order_lines", "accounts",
         "account_members", "tags", "rates", "tickets",
-        "memberships", "membership_changes", "segments", "Order Completed",
+        "memberships", "membership_changes", "segments", "tracks", "pages", "screens",
+        "identifies", "groups", "aliases", "sessions", "touches", "Order Completed",
         "order_completed", "page",
     }  # fmt: skip
     total = {
