@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cdp.segments.compile_accounts import account_members
-from cdp.segments.compile_bulk import MOST_COUNTED, count_ballot, trait_ballot
+from cdp.segments.compile_bulk import (
+    MOST_COUNTED,
+    MOST_FIGURES,
+    count_ballot,
+    figure_ballot,
+    trait_ballot,
+)
 from cdp.segments.compile_facts import (
     consent_members,
     identifier_members,
@@ -111,6 +117,17 @@ def _repeated_leaves(rule: Rule) -> frozenset[str]:
     return frozenset(text for text, times in leaves.items() if times > 1)
 
 
+def _each_once(parts: Iterable[tuple[Rule, bool]]) -> list[tuple[Rule, bool]]:
+    """Return the parts without their ``not`` (True: negated), those that say the same once."""
+    found: dict[tuple[str, bool], Rule] = {}
+    for part, is_negated in parts:
+        rule = part
+        while isinstance(rule, Not):
+            rule, is_negated = rule.rule, not is_negated
+        found.setdefault((repr(rule), is_negated), rule)
+    return [(rule, is_negated) for (_, is_negated), rule in found.items()]
+
+
 class _Compiler:
     def __init__(self, scope: Scope, repeated: frozenset[str]) -> None:
         self._scope = scope
@@ -143,15 +160,15 @@ class _Compiler:
         """Return the profiles for which every part holds (True: does not hold)."""
         traits: dict[str, list[tuple[Trait, bool]]] = {}
         counts: list[tuple[EventCount, bool]] = []
+        figures: dict[str, list[tuple[EventFigure, bool]]] = {}
         others: list[tuple[Rule, bool]] = []
-        for part, is_negated in parts:
-            rule = part
-            while isinstance(rule, Not):
-                rule, is_negated = rule.rule, not is_negated
+        for rule, is_negated in _each_once(parts):
             if isinstance(rule, Trait):
                 traits.setdefault(rule.path[0], []).append((rule, is_negated))
             elif isinstance(rule, EventCount) and isinstance(rule.events, Events):
                 counts.append((rule, is_negated))
+            elif isinstance(rule, EventFigure) and isinstance(rule.events, Events):
+                figures.setdefault(rule.function, []).append((rule, is_negated))
             else:
                 others.append((rule, is_negated))
         ballots: list[Ballot] = []
@@ -163,6 +180,13 @@ class _Compiler:
         if len(traits) > MOST_JOINED:
             ballots.append(trait_ballot(traits, self._scope, self._parameters))
             traits = {}
+        for alike in figures.values():
+            if len(alike) <= MOST_JOINED:
+                others += alike
+                continue
+            for start in range(0, len(alike), MOST_FIGURES):
+                some_figures = alike[start : start + MOST_FIGURES]
+                ballots.append(figure_ballot(some_figures, self._scope, self._parameters))
         members = [self._trait(name, rules) for name, rules in traits.items()]
         for rule, is_negated in [*counts, *others]:
             found = self.members(rule)

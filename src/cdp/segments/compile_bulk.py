@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cdp.segments.compile_events import plain_figure
 from cdp.segments.compile_facts import TRAIT_VALUE, owned_traits, trait_test
-from cdp.segments.compile_figures import AT_LEAST_ONE
+from cdp.segments.compile_figures import AT_LEAST_ONE, figure_holds, holds_when_absent
 from cdp.segments.compile_members import Ballot
 from cdp.segments.compile_paths import json_at
 from cdp.segments.compile_scope import Scope
@@ -21,8 +22,10 @@ from cdp.segments.compile_values import (
     scalar_holds,
 )
 from cdp.segments.evaluate_values import value_holds
-from cdp.segments.rules import EventCount, Events, Path, Trait
+from cdp.segments.rules import Comparison, EventCount, EventFigure, Events, Path, Trait
 
+# Figures in one pass: each event is held once for every rule that it counts for.
+MOST_FIGURES = 48
 # Counts in one pass: memory grows with their number times the profiles that have such events.
 MOST_COUNTED = 24
 
@@ -71,16 +74,68 @@ def count_ballot(
         inside += not absent_holds
         sign = "NOT " if absent_holds != is_negated else ""
         votes.append(f"CASE WHEN {sign}{test} THEN {-1 if absent_holds else 1} END")
+    rows = _rows(columns, scope, parameters)
+    grouped = f"SELECT profile_no, {', '.join(numbers)} FROM ({rows}) GROUP BY profile_no"
+    counted = f"SELECT profile_no, unnest([{', '.join(votes)}]) AS inside FROM ({grouped})"
+    return Ballot(f"(SELECT * FROM ({counted}) WHERE inside IS NOT NULL)", inside)
+
+
+def figure_ballot(
+    rules: Sequence[tuple[EventFigure, bool]], scope: Scope, parameters: Parameters
+) -> Ballot:
+    """Return what some figures of one function (True: negated) say of the profiles.
+
+    Every event gets a row for each rule that it counts for. What is grouped is not the profile but
+    profile and rule, written as one number: one table of groups for all of them.
+    """
+    function, many = rules[0][0].function, len(rules)
+    columns = _Columns(parameters)
+    meant, values = [], []
+    for index, (rule, _) in enumerate(rules):
+        assert isinstance(rule.events, Events)
+        meant.append(
+            f"CASE WHEN {_is_meant(rule.events, scope, parameters, columns)} THEN {index} END"
+        )
+        values.append(f"WHEN {index} THEN {columns.at(rule.path) if rule.path else 'NULL'}")
+    tested = (
+        f"SELECT *, unnest([{', '.join(meant)}]) AS leaf "
+        f"FROM ({_rows(columns, scope, parameters, ', e.message_id, e.source_id')})"
+    )
+    labelled = (
+        f'SELECT profile_no * {many} + leaf AS profile_no, "at", message_id, source_id, '
+        f"CASE leaf {' '.join(values)} END AS value FROM ({tested}) WHERE leaf IS NOT NULL"
+    )
+    if function in ("first", "last"):
+        exists = json_holds("value", Comparison("exists"), scope.now, parameters)
+        labelled = f"SELECT * FROM ({labelled}) WHERE {exists}"
+    figure = plain_figure(function, labelled, scope, parameters)
+    votes, inside = [], 0
+    for index, (rule, is_negated) in enumerate(rules):
+        comparison = rule.comparison
+        assert isinstance(comparison, Comparison)
+        absent_holds = holds_when_absent(function, comparison, scope)
+        is_complement = absent_holds != is_negated
+        inside += not is_complement
+        test = figure_holds(figure, comparison, scope, parameters)
+        verdict = f"NOT {test}" if absent_holds else test
+        vote = f"CASE WHEN {verdict} THEN {-1 if is_complement else 1} END"
+        votes.append(f"WHEN {index} THEN {vote}")
+    counted = (
+        f"SELECT profile_no // {many} AS profile_no, "
+        f"CASE profile_no % {many} {' '.join(votes)} END AS inside FROM ({figure.sql})"
+    )
+    return Ballot(f"(SELECT * FROM ({counted}) WHERE inside IS NOT NULL)", inside)
+
+
+def _rows(columns: _Columns, scope: Scope, parameters: Parameters, more: str = "") -> str:
+    """Return the events of the names in ``columns``, with what is read of them."""
     named = parameters.add(list(columns.events), "VARCHAR[]")
-    rows = (
-        f'SELECT o.profile_no, e.event, e."at"{columns.extracted()} '
+    return (
+        f'SELECT o.profile_no, e.event, e."at"{more}{columns.extracted()} '
         f"FROM {scope.table('events')} e JOIN {scope.owners()} o "
         'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until '
         f'WHERE e.event IN (SELECT unnest({named})) AND e."at" <= {parameters.add(scope.now)}'
     )
-    grouped = f"SELECT profile_no, {', '.join(numbers)} FROM ({rows}) GROUP BY profile_no"
-    counted = f"SELECT profile_no, unnest([{', '.join(votes)}]) AS inside FROM ({grouped})"
-    return Ballot(f"(SELECT * FROM ({counted}) WHERE inside IS NOT NULL)", inside)
 
 
 class _Columns:

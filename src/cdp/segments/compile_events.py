@@ -18,10 +18,12 @@ from cdp.segments.compile_values import (
 )
 from cdp.segments.order_fields import find_type
 from cdp.segments.rules import (
+    ELAPSED_FUNCTIONS,
     NUMBER_FUNCTIONS,
     Comparison,
     EventFigure,
     Events,
+    Function,
     Orders,
     Path,
 )
@@ -37,6 +39,7 @@ _TIME = 'e."at"'
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Earliest to latest among equal times; the last two only make the choice unambiguous.
 _ORDER = '("at", message_id, source_id)'
+_PICKS = {"first": "arg_min", "last": "arg_max"}
 
 
 class Figure(NamedTuple):
@@ -136,9 +139,10 @@ def counted(
 
 def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Figure:
     """Return the figure of every profile that has one; profiles without one are absent."""
-    if rule.function in ("days_since_last", "days_since_first"):
-        return _elapsed(rule, scope, parameters)
-    picks_one = rule.function in ("first", "last")
+    if rule.function in ELAPSED_FUNCTIONS:
+        rows = matching(rule.events, scope, parameters)
+        return _elapsed(rule.function, rows, scope, parameters)
+    picks_one = rule.function in _PICKS
     is_money = isinstance(rule.events, Orders) and find_type(rule.path) == "money"
     adds_up = rule.function in NUMBER_FUNCTIONS
     present = picks_one or (is_money and adds_up)
@@ -148,20 +152,34 @@ def event_figure(rule: EventFigure, scope: Scope, parameters: Parameters) -> Fig
             numbers = typed_events(rule.events, typed, scope, parameters, rule.path, adds_up=True)
             return Figure(_typed_figure(rule.function, numbers, parameters), is_number=True)
     rows = matching(rule.events, scope, parameters, rule.path, present=present, into=rule.currency)
+    if not is_money:
+        return plain_figure(rule.function, rows, scope, parameters)
     if picks_one:
-        pick = "arg_min" if rule.function == "first" else "arg_max"
-        currency = f"{pick}(currency, {_ORDER})" if is_money else ""
+        pick = _PICKS[rule.function]
+        currency = f"{pick}(currency, {_ORDER})"
         return Figure(_grouped(f"{pick}(value, {_ORDER})", rows, currency), is_number=False)
-    if rule.function == "most_frequent":
+    if not adds_up:
+        return plain_figure(rule.function, rows, scope, parameters)
+    rows = _of_one_currency(rows, is_converted=rule.currency is not None)
+    figure = _number_figure(rule.function, rows, parameters, "any_value(currency)")
+    return Figure(figure, is_number=True)
+
+
+def plain_figure(function: Function, rows: str, scope: Scope, parameters: Parameters) -> Figure:
+    """Return the figure of what is no money over ``rows``, which have what ``matching`` gives.
+
+    Only present values where one is picked (first, last)."""
+    if function in ELAPSED_FUNCTIONS:
+        return _elapsed(function, rows, scope, parameters)
+    if function in _PICKS:
+        return Figure(_grouped(f"{_PICKS[function]}(value, {_ORDER})", rows), is_number=False)
+    if function == "most_frequent":
         return Figure(_most_frequent(rows), is_number=False)
-    if rule.function == "count_distinct":
+    if function == "count_distinct":
         keys = _keyed_elements(rows)
         return Figure(_grouped("count(DISTINCT key)", keys), is_number=True)
-    assert adds_up
-    if is_money:
-        rows = _of_one_currency(rows, is_converted=rule.currency is not None)
-    currency = "any_value(currency)" if is_money else ""
-    return Figure(_number_figure(rule.function, rows, parameters, currency), is_number=True)
+    assert function in NUMBER_FUNCTIONS
+    return Figure(_number_figure(function, rows, parameters, ""), is_number=True)
 
 
 def _of_one_currency(rows: str, *, is_converted: bool) -> str:
@@ -181,11 +199,11 @@ def _grouped(expression: str, rows: str, currency: str = "") -> str:
     return f"SELECT profile_no, {expression} AS value{more} FROM ({rows}) GROUP BY profile_no"
 
 
-def _elapsed(rule: EventFigure, scope: Scope, parameters: Parameters) -> Figure:
-    pick = "max" if rule.function == "days_since_last" else "min"
+def _elapsed(function: Function, rows: str, scope: Scope, parameters: Parameters) -> Figure:
+    pick = "max" if function == "days_since_last" else "min"
     now = f"epoch_us({parameters.add(scope.now)})"
     days = f'({now} - epoch_us({pick}("at"))) // {_MICROSECONDS_A_DAY}'
-    return Figure(_grouped(days, matching(rule.events, scope, parameters)), is_number=True)
+    return Figure(_grouped(days, rows), is_number=True)
 
 
 def _number_figure(function: str, rows: str, parameters: Parameters, currency: str) -> str:

@@ -13,6 +13,7 @@ from cdp.segments.rules import (
     Comparison,
     EventCount,
     EventFigure,
+    Function,
     MoneyComparison,
 )
 
@@ -38,20 +39,26 @@ def figure_members(rule: EventFigure, scope: Scope, parameters: Parameters) -> M
     figure = event_figure(rule, scope, parameters)
 
     def holds(settled: Comparison) -> str:
-        return _figure_holds(figure, settled, scope, parameters)
+        return figure_holds(figure, settled, scope, parameters)
 
     if isinstance(comparison, MoneyComparison):
         test = settle_by_currency(comparison, "currency", holds, parameters)
         return members_where(figure.sql, test, absent_holds=False)
-    absent_holds = comparison.op in ABSENT_OPS
-    if rule.function == "count_distinct":
-        absent_holds = value_holds(0.0, comparison, scope.now)
+    absent_holds = holds_when_absent(rule.function, comparison, scope)
     return members_where(figure.sql, holds(comparison), absent_holds)
 
 
-def _figure_holds(
+def holds_when_absent(function: Function, comparison: Comparison, scope: Scope) -> bool:
+    """Return whether a profile without a figure satisfies: 0 is the number of no values."""
+    if function == "count_distinct":
+        return value_holds(0.0, comparison, scope.now)
+    return comparison.op in ABSENT_OPS
+
+
+def figure_holds(
     figure: Figure, comparison: Comparison, scope: Scope, parameters: Parameters
 ) -> str:
+    """Return the condition on the row of a figure."""
     if not figure.is_number:
         return json_holds("value", comparison, scope.now, parameters)
     if comparison.op in ("exists", "not_exists"):
