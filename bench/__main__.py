@@ -24,7 +24,7 @@ from rich.table import Table
 from cdp.runtime.logs import configure_logs
 
 PARTS = (
-    "ingest", "door", "log", "worker", "identity", "orders", "imports", "rules", "refresh",
+    "ingest", "door", "log", "worker", "identity", "orders", "imports", "rules", "typed", "refresh",
     "analytics", "clickhouse", "preview", "live_segments", "exports", "suggest", "end_to_end",
     "reads",
 )  # fmt: skip

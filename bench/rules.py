@@ -122,13 +122,18 @@ def run(quick: bool) -> list[dict[str, Any]]:
     people, events = (PEOPLE, EVENTS) if quick else (FULL_PEOPLE, FULL_EVENTS)
     rows = []
     with duckdb.connect(":memory:", config={"threads": 2}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(CORE)
-        connection.execute(_WORLD.format(people=people, events=events))
+        build_world(connection, people, events)
         for question in QUESTIONS:
             rows.append(_count_row(connection, question))
             rows.append(_ids_row(connection, question))
     return rows
+
+
+def build_world(connection: duckdb.DuckDBPyConnection, people: int, events: int) -> None:
+    """Make the product's tables with so many people and events."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(CORE)
+    connection.execute(_WORLD.format(people=people, events=events))
 
 
 def _count_row(connection: duckdb.DuckDBPyConnection, question: Question) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def add_incoming(duck: Duck, kinds: Kinds, arrived: Collection[str], *, is_settl
         if table.is_retired or table.event not in arrived:
             continue
         _grow(duck, table, kinds.get(table.event, {}))
-        _insert(duck, table, _SETTLED if is_settled else _INCOMING, 0, table.filled_to)
+        _insert(duck, table, _SETTLED if is_settled else _INCOMING, -1, table.filled_to)
 
 
 def _grow(duck: Duck, table: Table, seen: Mapping[str, int]) -> None:
@@ -259,7 +259,7 @@ def _create(duck: Duck, event: str, asked: Collection[str]) -> None:
         f"{column} {kind}" for each in chosen.values() for column, kind in each.columns().items()
     ]
     duck.execute(f"CREATE TABLE {name_table(number)} ({', '.join([_KEYS, *columns])})")
-    duck.execute("INSERT INTO core.typed_tables VALUES (?, ?, 0, false)", [number, event])
+    duck.execute("INSERT INTO core.typed_tables VALUES (?, ?, -1, false)", [number, event])
     for name, typed in chosen.items():
         duck.execute(
             "INSERT INTO core.typed_properties VALUES (?, ?, ?, ?)",
