@@ -1,66 +1,110 @@
 """Reads of people against the same rows read by their keys, in one server; and beside a worker.
 
-The reference reads what the answer is made of, no more: the profile's rows by primary key and the
-newest events by the index, in one pipeline, without anything being made of them.
+Ours is the program as it is served, asked over a socket. The reference reads what the answer is
+made of, no more: the profile's rows by primary key and the newest events by the index, in one
+pipeline, without anything being made of them. ``strict`` spares it the transaction and the JSON.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
+import socket
 import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-import httpx
-from fastapi import FastAPI
+import psycopg
 
+from bench.paced_load import measure_latencies
 from bench.payload import PEOPLE
 from bench.ratios import compare, take_turns
 from bench.worker import BATCHES, Ours, open_database
 from cdp.access import tokens_store
-from cdp.access.guard import Guard, read_requirements
-from cdp.access.read_audit import ReadAudit, WatchReads
-from cdp.access.token_directory import TokenDirectory
-from cdp.profiles import feed_store, routes, search_routes
+from cdp.profiles import feed_store
 from cdp.profiles.search_store import TraitFilter, search_people
-from cdp.receipts import Progress
-from cdp.runtime.clock import now
-from cdp.runtime.error_answers import install_error_answers
 from cdp.storage.database import Database, driver
+from tests.support.program import find_free_port
 
 _EVENTS = 50
 _READS = 200
 _LOOKED_UP = 500
+_LOOK_UPS = 10
 _SEARCHED = 200_000
 _RATE = 500
+_CONNECTIONS = 16
+_STEADY = 1_000
+"""Events a second beside which reads are measured."""
 _LOOK_SECONDS = 4.0
 
 
-def build_app(database: Database, audit: ReadAudit) -> FastAPI:
-    """The routes of people behind their guard, with reads audited, as they are served."""
-    routers = [
-        search_routes.create_router(database, lambda kind, value: value),
-        routes.create_router(database, lambda kind, value: value),
-    ]
-    app = FastAPI()
-    app.state.progress = Progress(lambda log: {}, lambda log: {})
-    for router in routers:
-        app.include_router(router)
-    app.add_middleware(WatchReads, keep=audit.keep)
-    app.add_middleware(Guard, routes=read_requirements(routers), tokens=TokenDirectory(database))
-    install_error_answers(app)
-    return app
+@contextmanager
+def run_program(database: Database, *words: str, port: int = 0) -> Iterator[None]:
+    """A process of the program over ``database``, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="cdp-bench-") as folder:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CDP_")}
+        given = {"CDP_DATABASE_URL": database.libpq_url, "CDP_DATA_DIR": folder}
+        with (Path(folder) / "output.txt").open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cdp", *words],
+                env={**kept, **given, "CDP_PORT": str(port)},
+                stdout=output,
+                stderr=output,
+            )
+            try:
+                yield
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+class Wire:
+    """One kept-alive connection, as thin as a client can be."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._port = port
+        self._head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+        self._socket = self._connect()
+
+    def make_request(self, line: str, body: bytes = b"") -> bytes:
+        """Return the bytes of a request for ``line``, such as ``GET /v1/profiles``."""
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        return f"{line} HTTP/1.1\r\n{self._head}{length}\r\n".encode() + body
+
+    def ask(self, request: bytes) -> bytes:
+        """Return the body of the answer, which must be 200."""
+        self._socket.sendall(request)
+        received = self._socket.recv(1 << 20)
+        while b"\r\n\r\n" not in received:
+            received += self._socket.recv(1 << 20)
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert b" 200 " in head[:13], received
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        parts = [body]
+        while (left := length - sum(map(len, parts))) > 0:
+            parts.append(self._socket.recv(left))
+        return b"".join(parts)
+
+    def _connect(self) -> socket.socket:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                return socket.create_connection(("127.0.0.1", self._port), timeout=60)
+            time.sleep(0.1)
+        raise AssertionError("the server does not come up")
 
 
 class Reader:
-    """Asks the routes in this process, and the rows behind them by key."""
+    """Asks the program, and for the rows behind its answers by key."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, port: int) -> None:
         self._database = database
-        self._audit = ReadAudit(database)
-        self._audit.start()
         with database.transaction() as connection:
             tx = driver(connection)
             _, token = tokens_store.create_token(tx, "bench", ["profiles:read", "pii:read"])
@@ -71,26 +115,32 @@ class Reader:
             ).fetchall()
         self.names = [name for name, _ in found]
         self.numbers = [number for _, number in found]
-        self.app = build_app(database, self._audit)
-        self.headers = {"Authorization": f"Bearer {token}"}
-        self._people = routes.People(database, lambda kind, value: value)
+        self.port = port
+        self._wire = Wire(port, token)
+        self._strict = psycopg.connect(database.libpq_url, autocommit=True)
+        self._pages = [
+            self._wire.make_request(f"GET /v1/profiles/user_id:{name}?include=events&limit=50")
+            for name in self.names[:_READS]
+        ]
+        asked = ",".join(
+            f'{{"type":"user_id","value":"{name}"}}' for name in self._list_looked_up()
+        )
+        self._look_up = self._wire.make_request(
+            "POST /v1/profiles/lookup", f'{{"identifiers":[{asked}]}}'.encode()
+        )
+
+    def _list_looked_up(self) -> list[str]:
+        names = self.names[: _LOOKED_UP // 2]
+        return names + [f"nobody-{n}" for n in range(_LOOKED_UP - len(names))]
 
     def close(self) -> None:
-        self._audit.close()
+        self._strict.close()
 
-    def read_store(self) -> float:
-        """Seconds for profiles with their newest events, from the name to the shown document."""
-        from cdp.access.scopes import Caller
-        from cdp.profiles.profile_parts import INCLUDED
-
-        caller = Caller("bench", frozenset({"profiles:read", "pii:read"}))
+    def read_pages(self) -> float:
+        """Seconds for profiles with their newest events, over HTTP."""
         started = time.perf_counter()
-        for name in self.names[:_READS]:
-            moment = now()
-            with self._people.find(f"user_id:{name}") as (tx, asked, found):
-                query = routes.make_query(self._people, tx, found, caller, moment, _EVENTS)
-                routes.read_document(asked, found, query, None)
-                INCLUDED["events"](query)
+        for request in self._pages:
+            self._wire.ask(request)
         return time.perf_counter() - started
 
     def read_keys(self) -> float:
@@ -98,66 +148,55 @@ class Reader:
         started = time.perf_counter()
         for name, number in zip(self.names[:_READS], self.numbers, strict=False):
             with self._database.snapshot() as connection:
-                tx = driver(connection)
-                with tx.pipeline():
-                    cursors = [tx.execute(s, {"n": number, "v": name}) for s in _BY_KEY]
-                for cursor in cursors:
-                    cursor.fetchall()
+                _read_keys(driver(connection), _BY_KEY, name, number)
+        return time.perf_counter() - started
+
+    def read_keys_strictly(self) -> float:
+        """The same without a transaction, and with JSON as text."""
+        started = time.perf_counter()
+        for name, number in zip(self.names[:_READS], self.numbers, strict=False):
+            _read_keys(self._strict, _BY_KEY_AS_TEXT, name, number)
         return time.perf_counter() - started
 
     def look_up(self) -> float:
-        """Seconds for a look-up of 500 over the route."""
-        asked = [{"type": "user_id", "value": name} for name in self.names[:_LOOKED_UP]]
-        asked += [
-            {"type": "user_id", "value": f"nobody-{n}"} for n in range(_LOOKED_UP - len(asked))
-        ]
-
-        async def ask() -> float:
-            async with self._client() as client:
-                await client.post("/v1/profiles/lookup", json={"identifiers": asked})
-                started = time.perf_counter()
-                for _ in range(10):
-                    answer = await client.post("/v1/profiles/lookup", json={"identifiers": asked})
-                    assert answer.status_code == 200, answer.text
-                return (time.perf_counter() - started) / 10
-
-        return asyncio.run(ask())
+        """Seconds for a look-up of 500 over HTTP."""
+        started = time.perf_counter()
+        for _ in range(_LOOK_UPS):
+            self._wire.ask(self._look_up)
+        return (time.perf_counter() - started) / _LOOK_UPS
 
     def look_up_by_any(self) -> float:
         """Seconds for the same by one ``= any``."""
-        names = self.names[:_LOOKED_UP]
-        names += [f"nobody-{n}" for n in range(_LOOKED_UP - len(names))]
+        names = self._list_looked_up()
         started = time.perf_counter()
-        for _ in range(10):
+        for _ in range(_LOOK_UPS):
             with self._database.snapshot() as connection:
                 driver(connection).execute(_ANY, (names,)).fetchall()
-        return (time.perf_counter() - started) / 10
+        return (time.perf_counter() - started) / _LOOK_UPS
 
-    def percentile(self, seconds: float = _LOOK_SECONDS) -> float:
-        """The 99th percentile of the seconds of a profile, at 500 a second."""
-        return asyncio.run(self._pace(seconds))
-
-    async def _pace(self, seconds: float) -> float:
-        taken: list[float] = []
-
-        async def read(client: httpx.AsyncClient, name: str, due: float) -> None:
-            answer = await client.get(f"/v1/profiles/user_id:{name}?fields=traits,consent")
-            assert answer.status_code == 200
-            # From when it was due: whoever waits for the others waits too.
-            taken.append(time.perf_counter() - due)
-
-        async with self._client() as client, asyncio.TaskGroup() as tasks:
-            started = time.perf_counter()
-            for number in range(int(_RATE * seconds)):
-                due = started + number / _RATE
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                tasks.create_task(read(client, self.names[number % len(self.names)], due))
+    def percentile(self, rate: int = _RATE, seconds: float = _LOOK_SECONDS) -> float:
+        """The 99th percentile of the seconds of a profile, at ``rate`` a second."""
+        request = self._wire.make_request(f"GET /v1/profiles/user_id:{self.names[0]}")
+        taken = measure_latencies(
+            self.port, request, per_second=rate, seconds=seconds, connections=_CONNECTIONS
+        )
         return statistics.quantiles(taken, n=100)[98]
 
-    def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app), base_url="http://cdp", headers=self.headers
-        )
+    def find_rate(self) -> float:
+        """Profiles a second that one connection after the other gets at most."""
+        started = time.perf_counter()
+        for name in self.names:
+            self._wire.ask(self._wire.make_request(f"GET /v1/profiles/user_id:{name}"))
+        return len(self.names) / (time.perf_counter() - started)
+
+
+def _read_keys(
+    tx: psycopg.Connection[Any], statements: Sequence[str], name: str, number: int
+) -> None:
+    with tx.pipeline():
+        cursors = [tx.execute(statement, {"n": number, "v": name}) for statement in statements]
+    for cursor in cursors:
+        cursor.fetchall()
 
 
 _BY_KEY = (
@@ -177,6 +216,15 @@ _BY_KEY = (
              ORDER BY e.at DESC LIMIT {_EVENTS}) e
          WHERE np.profile_no = %(n)s ORDER BY e.at DESC LIMIT {_EVENTS}""",
 )
+_BY_KEY_AS_TEXT = (
+    *_BY_KEY[:-1],
+    _BY_KEY[-1].replace(
+        "SELECT e.*",
+        "SELECT e.source_number, e.message_id, e.type, e.name, e.at, e.received_at, e.original_at,"
+        " e.properties::text, e.context::text, e.group_id",
+        1,
+    ),
+)
 _ANY = """
 SELECT n.value, p.profile_id
   FROM nodes n JOIN node_profiles np ON np.node_id = n.node_id AND np.until = 'infinity'
@@ -194,25 +242,34 @@ def run(quick: bool) -> list[dict[str, Any]]:
             ours.work_off(BATCHES)
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as one:
             driver(one).execute("VACUUM ANALYZE")
-        reader = Reader(database)
-        try:
-            rows = _measure_reads(reader, rounds)
-            rows.append(_measure_beside_worker(reader, ours, rounds))
-            rows.append(_measure_changes(database, ours, rounds))
-            rows.append(_measure_search(database))
-        finally:
-            reader.close()
+        port = find_free_port()
+        with run_program(database, "serve", "--role", "api", port=port):
+            reader = Reader(database, port)
+            try:
+                rows = _measure_reads(reader, rounds)
+                rows += _measure_beside_worker(database, reader, ours, min(rounds, 5))
+            finally:
+                reader.close()
+        rows.append(_measure_changes(database, ours, rounds))
+        rows.append(_measure_search(database))
     return rows
 
 
 def _measure_reads(reader: Reader, rounds: int) -> list[dict[str, Any]]:
-    pairs = take_turns(rounds, reader.read_store, reader.read_keys)
-    name = f"profile and {_EVENTS} events, shown, to the same rows by key"
+    for warm in (reader.read_pages, reader.read_keys, reader.read_keys_strictly, reader.look_up):
+        warm()
+    pairs = take_turns(rounds, reader.read_pages, reader.read_keys)
+    strict = take_turns(rounds, reader.read_pages, reader.read_keys_strictly)
     looked = take_turns(rounds, reader.look_up, reader.look_up_by_any)
+    name = f"profile and {_EVENTS} events by HTTP, to the same rows by key"
     return [
         compare(
             22, name, [a / b for a, b in pairs], at_most=2.0,
             ms=[1000 * a / _READS for a, _ in pairs],
+        ),
+        compare(
+            "strict", f"{name}, no transaction, JSON as text", [a / b for a, b in strict],
+            at_most=2.0, ms=[1000 * a / _READS for a, _ in strict],
         ),
         compare(
             "lookup", "look-up of 500 by HTTP, to one = any", [a / b for a, b in looked],
@@ -221,32 +278,46 @@ def _measure_reads(reader: Reader, rounds: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _measure_beside_worker(reader: Reader, ours: Ours, rounds: int) -> dict[str, Any]:
-    reader.percentile(1.0)
+def _measure_beside_worker(
+    database: Database, reader: Reader, ours: Ours, rounds: int
+) -> list[dict[str, Any]]:
+    """The tail at 500 reads a second, idle and beside a worker under steady events."""
+    reader.percentile(seconds=1.0)
+    idle = [reader.percentile() for _ in range(rounds)]
+    most = reader.find_rate()
+    with run_program(database, "worker"), _keep_posting(ours):
+        time.sleep(3)
+        busy = [reader.percentile() for _ in range(rounds)]
+        most_busy = reader.find_rate()
+    return [
+        compare(
+            "tail",
+            f"p99 of a profile at {_RATE} reads/s beside a worker at {_STEADY} events/s, to idle",
+            [one / other for one, other in zip(sorted(busy), sorted(idle), strict=True)],
+            at_most=3.0,
+            idle_ms=[1000 * one for one in idle],
+            busy_ms=[1000 * one for one in busy],
+            most_per_second=[most, most_busy],
+        )
+    ]
 
-    def beside() -> float:
-        stop = threading.Event()
-        worker = threading.Thread(target=_keep_working, args=(ours, stop.is_set))
-        worker.start()
-        try:
-            return reader.percentile()
-        finally:
-            stop.set()
-            worker.join()
 
-    pairs = take_turns(min(rounds, 5), beside, reader.percentile)
-    return compare(
-        "tail",
-        f"p99 of a profile at {_RATE} reads/s beside a worker (one interpreter), to idle",
-        [busy / idle for busy, idle in pairs],
-        at_most=3.0,
-        idle_ms=[1000 * idle for _, idle in pairs],
-    )
+@contextmanager
+def _keep_posting(ours: Ours) -> Iterator[None]:
+    """Steady events of known people in the log."""
+    over = threading.Event()
 
+    def post() -> None:
+        while not over.wait(0.1):
+            ours.append_events(_STEADY // 10)
 
-def _keep_working(ours: Ours, is_over: Callable[[], bool]) -> None:
-    while not is_over():
-        ours.work_off(1)
+    thread = threading.Thread(target=post)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _measure_changes(database: Database, ours: Ours, rounds: int) -> dict[str, Any]:

@@ -85,7 +85,11 @@ class Ours:
 
     def append(self, batches: int) -> None:
         """Put fresh events of known people into the log, a hundred to a record."""
-        lines = make_lines(BATCH * batches, self._number)
+        self.append_events(BATCH * batches)
+
+    def append_events(self, count: int) -> None:
+        """The same, in number."""
+        lines = make_lines(count, self._number)
         self._number += len(lines)
         self.append_lines(lines)
 

@@ -19,6 +19,9 @@ from cdp.errors import SetupError
 from cdp.ingest.asgi import IngestApp
 from cdp.ingest.hooks_asgi import HooksApp
 from cdp.openapi import install_openapi
+from cdp.profiles.page_asgi import ServePages
+from cdp.profiles.pages import Pages
+from cdp.profiles.people import People
 from cdp.record_kinds import list_record_kinds
 from cdp.runtime import example_routes, health, metrics, status
 from cdp.runtime.error_answers import install_error_answers
@@ -76,11 +79,16 @@ def build_app(settings: Settings, roles: frozenset[str]) -> Serving:
 
 def build_api(services: Services) -> FastAPI:
     """Return the FastAPI part: health and metrics in every role, all else in the role api."""
+    pages = _make_pages(services)
     routers = [
         health.create_router(list(_list_checks(services))),
         metrics.create_router(services.metrics),
         example_routes.create_router(services.settings),
-        *(_list_routers(services, services.analytics) if services.analytics else ()),
+        *(
+            _list_routers(services, services.analytics, pages)
+            if services.analytics and pages
+            else ()
+        ),
     ]
     guarded = read_requirements(routers)
     app = FastAPI(
@@ -95,6 +103,9 @@ def build_api(services: Services) -> FastAPI:
     app.state.progress = services.progress
     for router in routers:
         app.include_router(router)
+    # The last one added stands outermost.
+    if pages is not None:
+        app.add_middleware(ServePages, pages=pages)
     if services.reads is not None:
         app.add_middleware(WatchReads, keep=services.reads.keep)
     app.add_middleware(Guard, routes=guarded, tokens=services.tokens)
@@ -103,7 +114,7 @@ def build_api(services: Services) -> FastAPI:
     return app
 
 
-def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRouter]:
+def _list_routers(services: Services, analytics: Analytics, pages: Pages) -> Iterator[APIRouter]:
     """Give the routers of the role api; a path that two could match belongs to the first."""
     from cdp import account_activity_routes
     from cdp.accounts import routes as account_routes
@@ -111,11 +122,9 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     from cdp.analytics import routes as analytics_routes
     from cdp.archive import retention_routes
     from cdp.archive import routes as archive_routes
-    from cdp.archive.archived_events import ArchivedEvents
     from cdp.archive.open_archive import open_archiver
     from cdp.identity import routes as identity_routes
     from cdp.identity.suggestions import routes as suggestion_routes
-    from cdp.included_parts import list_parts
     from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
     from cdp.ingest.live import routes as live_routes
@@ -170,12 +179,9 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield search_routes.create_router(database, normalise)
     yield trait_names_routes.create_router(database)
     archive = open_archiver(settings, database)
-    archived = ArchivedEvents(archive.folder) if archive else None
     yield _make_consent_routes(services)
-    yield visits_routes.create_router(people)
-    yield profile_routes.create_router(
-        database, normalise, archived, list_parts(services.rules.get, settings.currency)
-    )
+    yield visits_routes.create_router(pages.people)
+    yield profile_routes.create_person_router(pages)
     yield archive_routes.create_router(database, archive)
     yield retention_routes.create_router(database)
     yield account_routes.create_router(database, restore_slashes, settings.currency)
@@ -192,6 +198,22 @@ def _list_routers(services: Services, analytics: Analytics) -> Iterator[APIRoute
     yield tags_routes.create_router(segments)
     if services.destinations is not None:
         yield _make_destination_routes(services, services.destinations)
+
+
+def _make_pages(services: Services) -> Pages | None:
+    if services.analytics is None:
+        return None
+    from cdp.archive.archived_events import ArchivedEvents
+    from cdp.archive.open_archive import open_archiver
+    from cdp.included_parts import list_parts
+
+    archive = open_archiver(services.settings, services.database)
+    people = People(
+        services.database,
+        services.rules.normalise,
+        ArchivedEvents(archive.folder) if archive else None,
+    )
+    return Pages(people, list_parts(services.rules.get, services.settings.currency))
 
 
 def _make_consent_routes(services: Services) -> APIRouter:

@@ -332,7 +332,7 @@ async def test_a_fault_is_answered_without_a_trace_and_remembered(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("ann@example.com")
 
-    monkeypatch.setattr("cdp.profiles.routes.read_people", fail)
+    monkeypatch.setattr("cdp.profiles.pages.read_page", fail)
     with database.transaction() as connection:
         tx = driver(connection)
         tx.execute(

@@ -11,9 +11,9 @@ import pytest
 
 from cdp.ingest.sources_store import create_source
 from cdp.model import Identifier
+from cdp.profiles.people import read_person_at
 from cdp.profiles.profile_document import show_consent
 from cdp.profiles.profile_store import find_people, read_people, read_sources
-from cdp.profiles.routes import read_person_at
 from cdp.runtime.clock import now
 from cdp.storage.database import driver
 from tests.support.small_stack import Sender, SmallStack

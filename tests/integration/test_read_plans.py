@@ -9,10 +9,12 @@ import pytest
 from cdp.access import audit_store
 from cdp.access.audit_store import AuditFilter, Entry
 from cdp.access.scopes import Caller
+from cdp.archive.archive_store import MAY_HOLD
 from cdp.identity.rules import default_rules
 from cdp.included_parts import list_parts
 from cdp.model import Identifier
-from cdp.profiles import feed_store, routes
+from cdp.profiles import feed_store, pages, routes
+from cdp.profiles.page_store import PAGE_PARTS, read_page
 from cdp.profiles.profile_parts import INCLUDED
 from cdp.profiles.profile_store import find_people
 from cdp.profiles.search_store import IdentifierFilter, search_people
@@ -72,8 +74,8 @@ def _read_profile(tx: Driver, database: Database) -> None:
     asked = Identifier("user_id", "u77")
     found = find_people(tx, [asked])[0]
     assert found is not None
-    query = routes.make_query(people, tx, found, Caller("t", frozenset()), now())
-    document = routes.read_document(asked, found, query, None)
+    query = pages.make_query(people, tx, found, Caller("t", frozenset()), now())
+    document = pages.read_document(asked, found, query, None)
     assert document["traits"] == {"plan": "pro"}
     rules = default_rules("CN")
     for name, read in {**INCLUDED, **list_parts(lambda: rules)}.items():
@@ -109,12 +111,36 @@ def _read_audit(tx: Driver, _: Database) -> None:
 def test_a_read_of_people_reads_no_large_table_from_end_to_end(
     crowded: Database, read: Callable[[Driver, Database], None]
 ) -> None:
-    counters = "SELECT relname, coalesce(seq_tup_read, 0) FROM pg_stat_xact_user_tables"
     with crowded.transaction() as connection:
         tx = driver(connection)
-        before = dict(tx.execute(counters).fetchall())
-        read(tx, crowded)
-        after = dict(tx.execute(counters).fetchall())
+        assert _list_scanned(tx, lambda: read(tx, crowded)) == {}
         tx.rollback()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Identifier("user_id", "u77"), Identifier("id", "prf_77")],
+    ids=["identifier", "profile"],
+)
+def test_the_page_of_a_person_reads_no_large_table_from_end_to_end(
+    crowded: Database, asked: Identifier
+) -> None:
+    def read(tx: Driver) -> dict[str, int]:
+        with tx.transaction():
+            return _list_scanned(
+                tx, lambda: read_page(tx, asked, PAGE_PARTS, now(), may_hold=MAY_HOLD)
+            )
+
+    with crowded.transaction() as connection:
+        assert find_people(driver(connection), [asked]) != [None]
+    assert crowded.read(read) == {}
+
+
+def _list_scanned(tx: Driver, read: Callable[[], object]) -> dict[str, int]:
+    """Return the tables of which ``read`` reads many rows without an index, and how many."""
+    counters = "SELECT relname, coalesce(seq_tup_read, 0) FROM pg_stat_xact_user_tables"
+    before = dict(tx.execute(counters).fetchall())
+    read()
+    after = dict(tx.execute(counters).fetchall())
     scanned = {name: rows - before.get(name, 0) for name, rows in after.items()}
-    assert {name: rows for name, rows in scanned.items() if rows > 1_000} == {}
+    return {name: rows for name, rows in scanned.items() if rows > 1_000}

@@ -66,6 +66,16 @@ def list_parts(conn: Driver, day: date | None = None) -> list[Part]:
     return [Part(*row) for row in rows]
 
 
+# The same question for one person, within a statement that reads them.
+MAY_HOLD = """
+EXISTS (SELECT FROM archive_parts p JOIN archive_days d ON d.day = p.day
+         WHERE d.dropped_at IS NOT NULL AND p.last_at >= coalesce({at}, '-infinity')
+           AND EXISTS (SELECT FROM node_profiles np
+                        WHERE np.profile_no = {person}
+                          AND np.node_id BETWEEN p.first_node AND p.last_node))
+"""
+
+
 def list_dropped_parts(
     conn: Driver,
     first_node: int,

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp.archive.archive_folder import ArchiveFolder
-from cdp.archive.archive_store import list_dropped_parts
+from cdp.archive.archive_store import MAY_HOLD, list_dropped_parts
 from cdp.archive.layout import Part
 from cdp.archive.read_parts import read_nodes
 from cdp.errors import Unavailable
@@ -55,6 +55,8 @@ class Wanted:
 
 class ArchivedEvents:
     """Reads the archive for whoever reads the timeline."""
+
+    may_hold = MAY_HOLD
 
     def __init__(self, folder: ArchiveFolder) -> None:
         self._folder = folder

@@ -190,6 +190,15 @@ def show_event(event: TimelineEvent, sources: Sources, *, is_masked: bool) -> di
     }
 
 
+def mask_shown_event(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event as ``show_event`` shows it unmasked, masked."""
+    return {
+        **event,
+        "properties": masking.mask_properties(event["properties"], call=event["type"]),
+        "context": masking.mask_context(event["context"]),
+    }
+
+
 def _mask_value(kind: str, value: str, is_masked: bool) -> str:
     return masking.mask_identifier(kind, value) if is_masked else value
 

@@ -52,6 +52,8 @@ ReadPart = Callable[[PartQuery], Any]
 class Member(NamedTuple):
     """Members of the document that are read together."""
 
+    part: str
+    """What the page's one statement calls it."""
     names: tuple[str, ...]
     ask: Callable[[PartQuery], Callable[[], Sequence[Any]]]
     """Sends what is asked of the database; what it returns waits for their values, in order."""
@@ -63,11 +65,20 @@ def ask_touches_part(query: PartQuery) -> Callable[[], Sequence[Any]]:
 
     def show() -> Sequence[Any]:
         touches = receive()
-        if not query.is_masked:
-            return touches
-        return [one if one is None else masking.mask_properties(one) for one in touches]
+        return [_mask_touch(one) for one in touches] if query.is_masked else touches
 
     return show
+
+
+def _mask_touch(touch: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if touch is None else masking.mask_properties(touch)
+
+
+def mask_members(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return members of the document as they are shown to who may not see personal values."""
+    return {
+        name: _mask_touch(value) if name in _TOUCHES else value for name, value in members.items()
+    }
 
 
 def ask_accounts_part(query: PartQuery) -> Callable[[], Sequence[Any]]:
@@ -82,10 +93,11 @@ def ask_service_part(query: PartQuery) -> Callable[[], Sequence[Any]]:
     return lambda: [receive()]
 
 
+_TOUCHES = ("first_touch", "last_touch")
 DOCUMENT: tuple[Member, ...] = (
-    Member(("accounts",), ask_accounts_part),
-    Member(("first_touch", "last_touch"), ask_touches_part),
-    Member(("service",), ask_service_part),
+    Member("accounts", ("accounts",), ask_accounts_part),
+    Member("touches", _TOUCHES, ask_touches_part),
+    Member("service", ("service",), ask_service_part),
 )
 ALWAYS = frozenset({"id", "asked_as", "redirected_from"})
 FIELDS = frozenset(
@@ -150,6 +162,11 @@ def list_needed(wanted: Fields | None) -> frozenset[str]:
         part for name, needed in documents.MEMBERS.items() if name in wanted.members
         for part in needed
     )  # fmt: skip
+
+
+def list_members(wanted: Fields | None) -> list[str]:
+    """Return the parts of those members of ``DOCUMENT`` that are wanted."""
+    return [member.part for member in DOCUMENT if wanted is None or wanted.wants(member.names)]
 
 
 def parse_include(text: str | None, parts: Mapping[str, ReadPart]) -> list[str]:

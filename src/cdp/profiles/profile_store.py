@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ PROFILE_ID = "id"
 """The type under which any profile id ever issued is asked for."""
 
 _decode = msgspec.json.decode
+_PLACE = "%(people)s::bigint[]"
 
 
 class Found(NamedTuple):
@@ -94,9 +95,10 @@ SELECT asked.ordinal, p.profile_no, p.profile_id
   JOIN profiles p ON p.profile_no = named.profile_no
 """
 
+# Whose rows are read is put in: numbers, or what finds the one person of a page.
 _PEOPLE = """
 SELECT profile_no, profile_id, version, joined_at FROM profiles
- WHERE profile_no = ANY(%(people)s::bigint[])
+ WHERE profile_no = ANY({people})
 """
 
 # Counters count for whoever holds a node for all time; a slice of a shared one is counted.
@@ -113,8 +115,9 @@ SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
                JOIN node_profiles cp ON cp.node_id = r.node_a AND cp.until = 'infinity'
                JOIN profiles p ON p.profile_no = cp.profile_no
               WHERE r.component_id = n.component_id AND r.node_b = n.node_id
-                AND coalesce((SELECT document #>> ARRAY['types', n.type, 'class']
-                                FROM identity_rules ORDER BY version DESC LIMIT 1),
+                AND coalesce((SELECT document -> 'types'
+                                FROM identity_rules ORDER BY version DESC LIMIT 1)
+                             #>> ARRAY[n.type, 'class'],
                              CASE WHEN n.type ~ '^(email|phone)(_sha256)?$' THEN 'contact' END)
                     = 'contact'
                 AND r.reason NOT IN ('hot_identifier', 'shared_device', 'limit')
@@ -132,7 +135,7 @@ SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
         WHERE NOT whole.is_whole AND e.node_id = np.node_id
           AND e.at >= np.since AND e.at < np.until
        ) slice ON NOT whole.is_whole
- WHERE np.profile_no = ANY(%(people)s::bigint[])
+ WHERE np.profile_no = ANY({people})
  ORDER BY n.type, n.first_seen, n.value
 """
 
@@ -142,14 +145,14 @@ SELECT np.profile_no, t.name, t.value::text, t.at, t.message_id, t.source_number
   FROM node_profiles np
   JOIN traits t ON t.node_id = np.node_id AND t.at >= np.since AND t.at < np.until
   LEFT JOIN sources s ON s.number = t.source_number
- WHERE np.profile_no = ANY(%(people)s::bigint[])
+ WHERE np.profile_no = ANY({people})
 """
 
 _CONSENTS = """
 SELECT np.profile_no, c.purpose, c.granted, c.at, c.message_id, c.source_number, c.node_id
   FROM node_profiles np
   JOIN consents c ON c.node_id = np.node_id AND c.at >= np.since AND c.at < np.until
- WHERE np.profile_no = ANY(%(people)s::bigint[])
+ WHERE np.profile_no = ANY({people})
 """
 
 _REVENUE = """
@@ -157,9 +160,14 @@ SELECT np.profile_no, o.currency, count(*) FILTER (WHERE o.total > o.refunded),
        sum(o.total - o.refunded)::bigint
   FROM node_profiles np
   JOIN orders o ON o.node_id = np.node_id AND o.placed_at >= np.since AND o.placed_at < np.until
- WHERE np.profile_no = ANY(%(people)s::bigint[])
+ WHERE np.profile_no = ANY({people})
  GROUP BY np.profile_no, o.currency
  ORDER BY o.currency
+"""
+
+
+SOURCES = """
+SELECT number, source_id, name, coalesce((settings ->> 'trait_rank')::int, 0) FROM sources
 """
 
 
@@ -179,8 +187,13 @@ def find_people(connection: Driver, asked: Sequence[Identifier]) -> list[Found |
     return found
 
 
-PARTS = frozenset({"nodes", "traits", "consents", "revenue"})
-"""What is read of people, statement by statement."""
+STATEMENTS: Mapping[str, str] = {
+    "nodes": _NODES, "traits": _TRAITS, "consents": _CONSENTS, "revenue": _REVENUE,
+}  # fmt: skip
+"""What is read of people, with a place for an array of their numbers."""
+PARTS = frozenset(STATEMENTS)
+
+Row = Sequence[Any]
 
 
 def read_people(
@@ -192,24 +205,28 @@ def read_people(
     """
     parameters = {"people": list(profile_nos)}
 
-    def ask(part: str, statement: str) -> Iterable[Any]:
-        return connection.execute(statement, parameters) if part in parts else ()
+    def ask(statement: str) -> Iterable[Row]:
+        return connection.execute(statement.format(people=_PLACE), parameters)
 
     with connection.pipeline():
-        people_rows = connection.execute(_PEOPLE, parameters)
-        node_rows = ask("nodes", _NODES)
-        trait_rows = ask("traits", _TRAITS)
-        consent_rows = ask("consents", _CONSENTS)
-        revenue_rows = ask("revenue", _REVENUE)
+        people_rows = ask(_PEOPLE)
+        rows = {part: ask(statement) for part, statement in STATEMENTS.items() if part in parts}
+    return gather_people(people_rows, rows)
+
+
+def gather_people(
+    people_rows: Iterable[Row], rows: Mapping[str, Iterable[Row]]
+) -> dict[int, Person]:
+    """Return people by their number, from the rows of each part of them."""
     people = {row[0]: Person(*row) for row in people_rows}
-    for profile_no, *columns in node_rows:
+    for profile_no, *columns in rows.get("nodes", ()):
         people[profile_no].nodes.append(Node(*columns))
-    for profile_no, name, text, *said in trait_rows:
+    for profile_no, name, text, *said in rows.get("traits", ()):
         register = Register(name, _decode(text), *said)
         people[profile_no].registers.append(register)
-    for profile_no, *statement in consent_rows:
+    for profile_no, *statement in rows.get("consents", ()):
         people[profile_no].statements.append(Statement(*statement))
-    for profile_no, *revenue in revenue_rows:
+    for profile_no, *revenue in rows.get("revenue", ()):
         people[profile_no].revenue.append(Revenue(*revenue))
     return people
 
@@ -236,10 +253,7 @@ def list_profile_ids(connection: Driver, profile_no: int) -> list[str]:
 
 def read_sources(connection: Driver) -> dict[int, Source]:
     """Return the sources by their number."""
-    rows = connection.execute(
-        """SELECT number, source_id, name, coalesce((settings ->> 'trait_rank')::int, 0)
-             FROM sources"""
-    )
+    rows = connection.execute(SOURCES)
     return {number: Source(*source) for number, *source in rows}
 
 

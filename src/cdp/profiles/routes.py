@@ -2,132 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Response
 
 from cdp.access.guard import require
-from cdp.access.read_audit import note_person
 from cdp.access.scopes import Caller
-from cdp.errors import NotFound, Unprocessable
-from cdp.model import Identifier
 from cdp.profiles import profile_document as documents
 from cdp.profiles.accounts_read_store import read_accounts
-from cdp.profiles.consent_history_store import read_kept
-from cdp.profiles.default_consent_store import read_defaults
+from cdp.profiles.page_asgi import PROFILE_ROUTE
+from cdp.profiles.pages import Asked, Pages
+from cdp.profiles.people import People as People
+from cdp.profiles.people import read_person as read_person
+from cdp.profiles.people import read_person_at
 from cdp.profiles.profile_examples import PROFILE_EXAMPLE
-from cdp.profiles.profile_names import Normalise, parse_profile_name, profile_not_found
-from cdp.profiles.profile_parts import (
-    ALWAYS,
-    INCLUDED,
-    Fields,
-    PartQuery,
-    ReadPart,
-    ask_members,
-    list_needed,
-    parse_fields,
-    parse_include,
-    show_segments,
-)
-from cdp.profiles.profile_store import (
-    PARTS,
-    PROFILE_ID,
-    Found,
-    Person,
-    find_people,
-    list_profile_ids,
-    read_people,
-    read_ranks,
-    read_sources,
-)
-from cdp.profiles.said import list_changes, list_registers, list_statements
+from cdp.profiles.profile_names import Normalise
+from cdp.profiles.profile_parts import ReadPart, show_segments
+from cdp.profiles.profile_store import Found, read_sources
+from cdp.profiles.said import list_changes
 from cdp.profiles.tag_values_store import read_tag_values
 from cdp.profiles.timeline_store import Archived, read_said, read_timeline
 from cdp.profiles.traits import fold_traits, list_history
 from cdp.receipts import after_profiles
-from cdp.runtime.clock import format_time, now
+from cdp.runtime.clock import now
 from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
 from cdp.runtime.query_time import read_query_time
-from cdp.storage.database import Database, Driver, driver
+from cdp.storage.database import Database, Driver
 
 Reader = Annotated[Caller, Depends(require("profiles:read"))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-
-
-@dataclass(frozen=True, slots=True)
-class People:
-    """The people of one database, found by identifiers as callers write them."""
-
-    database: Database
-    normalise: Normalise
-    archived: Archived | None = None
-    """Where days lie that Postgres no longer holds."""
-
-    @contextmanager
-    def find(self, name: str) -> Iterator[tuple[Driver, Identifier, Found]]:
-        """Give a snapshot and whom ``name`` leads to; raise ``NotFound`` for nobody."""
-        asked = parse_profile_name(name, self.normalise)
-        with self.database.snapshot() as connection:
-            tx = driver(connection)
-            found = find_people(tx, [asked])[0]
-            if found is None:
-                raise profile_not_found()
-            note_person(found.profile_id)
-            yield tx, asked, found
-
-    def list_ids(self, name: str) -> list[str]:
-        """Return every profile id that ever led to whom ``name`` leads to; nobody: as it is."""
-        try:
-            with self.find(name) as (tx, _, found):
-                return list_profile_ids(tx, found.profile_no)
-        except NotFound:
-            return [name.removeprefix("id:")]
-
-    @contextmanager
-    def find_number(self, name: str) -> Iterator[tuple[Driver, int]]:
-        """Give a snapshot and the number of the person whom ``name`` leads to, as ``find`` does."""
-        with self.find(name) as (tx, _, found):
-            yield tx, found.profile_no
-
-
-def read_person(connection: Driver, found: Found, parts: Collection[str] = PARTS) -> Person:
-    """Return the person that was found; raise ``NotFound`` when it is gone."""
-    person = read_people(connection, [found.profile_no], parts).get(found.profile_no)
-    if person is None:
-        raise profile_not_found()
-    return person
-
-
-def read_person_at(
-    connection: Driver,
-    found: Found,
-    at: datetime,
-    archived: Archived | None = None,
-    parts: Collection[str] = PARTS,
-) -> Person:
-    """Return the person with what had been said of them by ``at``.
-
-    Registers hold the newest only, so what was said later hides what counted before; then the
-    timeline is asked.
-    """
-    person = read_person(connection, found, parts)
-    times = [register.at for register in person.registers]
-    times += [statement.at for statement in person.statements]
-    if max(times, default=at) > at:
-        said = read_said(connection, found.profile_no, archived)
-        person.registers = list(list_registers(said, read_ranks(connection)))
-        person.statements = [
-            *read_defaults(connection, found.profile_no, at),
-            *read_kept(connection, found.profile_no),
-            *list_statements(said),
-        ]
-    return person
 
 
 def create_router(
@@ -140,18 +46,23 @@ def create_router(
 
     ``parts`` are what other stages show with a profile when it is asked for by `include`.
     """
+    return create_person_router(Pages(People(database, normalise, archived), parts))
+
+
+def create_person_router(pages: Pages) -> APIRouter:
+    """Return the routes of one person, whose page is one of ``pages``."""
     router = APIRouter(tags=["profiles"], dependencies=[Depends(after_profiles)])
-    people = People(database, normalise, archived)
-    _add_profile(router, people, {**INCLUDED, **(parts or {})})
+    people = pages.people
+    _add_profile(router, pages)
     _add_traits(router, people)
     _add_events(router, people)
     _add_lists(router, people)
     return router
 
 
-def _add_profile(router: APIRouter, people: People, parts: Mapping[str, ReadPart]) -> None:
+def _add_profile(router: APIRouter, pages: Pages) -> None:
     @router.get(
-        "/v1/profiles/{p}",
+        PROFILE_ROUTE,
         responses={200: {"content": {"application/json": {"example": PROFILE_EXAMPLE}}}},
     )
     def get_profile(
@@ -181,100 +92,7 @@ def _add_profile(router: APIRouter, people: People, parts: Mapping[str, ReadPart
         Only what `fields` names is read. With `at` the document holds what can be told of that
         time: identifiers seen by then, traits, consent, accounts.
         """
-        wanted, names = parse_fields(fields), parse_include(include, parts)
-        then = read_query_time("at", at)
-        if then is not None:
-            wanted = as_of(wanted)
-        moment = then or now()
-        with people.find(p) as (tx, asked, found):
-            query = make_query(people, tx, found, caller, moment, limit)
-            document = read_document(asked, found, query, wanted)
-            if names:
-                document["included"] = {name: parts[name](query) for name in names}
-        if then is not None:
-            tell_as_of(document, then)
-        return answer_tagged(document, if_none_match)
-
-
-def read_document(
-    asked: Identifier, found: Found, query: PartQuery, wanted: Fields | None
-) -> dict[str, Any]:
-    """Return the profile as ``query`` asks, of which ``wanted`` members (None: all) are read."""
-    # One round trip for all of it: what is asked within waits for nothing.
-    with query.tx.pipeline():
-        receive = ask_members(query, wanted)
-        person = read_person_at(query.tx, found, query.now, query.archived, list_needed(wanted))
-        members = receive()
-    shown = documents.show_person(person, query.sources, query.now, is_masked=query.is_masked)
-    is_old_id = asked.type == PROFILE_ID and asked.value != person.profile_id
-    document = {
-        "id": shown.pop("id"),
-        "asked_as": str(asked),
-        "redirected_from": asked.value if is_old_id else None,
-        **shown,
-        **members,
-    }
-    return document if wanted is None else wanted.cut(document)
-
-
-def make_query(
-    people: People, tx: Driver, found: Found, caller: Caller, moment: datetime, limit: int = 50
-) -> PartQuery:
-    """Return what parts of this person's profile are read with."""
-    return PartQuery(
-        tx,
-        found.profile_no,
-        found.profile_id,
-        moment,
-        read_sources(tx),
-        caller,
-        limit=limit,
-        archived=people.archived,
-    )
-
-
-_AS_OF = ("identifiers", "name", "traits", "consent", "accounts")
-
-
-def as_of(wanted: Fields | None) -> Fields:
-    """Return which of ``wanted`` can be told of a former time. Raises ``Unprocessable``."""
-    if wanted is None:
-        return parse_fields(_AS_OF) or Fields(frozenset(), {})
-    unknown = sorted(wanted.members - ALWAYS - set(_AS_OF))
-    if unknown:
-        raise Unprocessable(
-            "not_as_of", f"{unknown[0]!r} is only known as of now; leave it out", path="/fields"
-        )
-    return wanted
-
-
-def tell_as_of(document: dict[str, Any], then: datetime) -> None:
-    """Leave out what was not known at ``then``, and say that this is as of that time."""
-    document["at"] = format_time(then)
-    if "identifiers" in document:
-        document["identifiers"] = [
-            one
-            for one in document["identifiers"]
-            if one["first_seen"] is not None and one["first_seen"] <= document["at"]
-        ]
-
-
-def answer_tagged(document: dict[str, Any], if_none_match: str | None) -> Response:
-    """Answer ``document`` with its ETag, or 304 when the caller has it already.
-
-    The tag is made from the content: the version alone does not change when only time passes.
-    """
-    body = msgspec.json.encode(document)
-    # Without it in the fields, the content alone.
-    tag = f'"{document.get("version", "")}-{_digest(body)}"'
-    known = {part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")}
-    if tag in known or "*" in known:
-        return Response(status_code=304, headers={"ETag": tag})
-    return Response(body, media_type="application/json", headers={"ETag": tag})
-
-
-def _digest(body: bytes) -> str:
-    return blake2b(body, digest_size=8).hexdigest()
+        return pages.show(Asked(p, caller, fields, include, at, limit, if_none_match))
 
 
 def _add_traits(router: APIRouter, people: People) -> None:

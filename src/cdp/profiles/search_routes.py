@@ -131,17 +131,23 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
         asked = [read_identifier(a.type, a.value, normalise) for a in body.identifiers]
         known = [identifier for identifier in asked if identifier is not None]
         shown: Mapping[int, dict[str, Any]] = {}
-        with database.snapshot() as connection:
-            tx = driver(connection)
-            people = dict(zip(known, find_people(tx, known), strict=True))
-            found = [None if one is None else people[one] for one in asked]
-            reachable = _find_reachable(tx, found, body)
-            if fields is None:
-                note_nothing_personal()
-            else:
-                numbers = {one.profile_no for one in found if one is not None}
-                note_people(len(numbers))
-                shown = _show_fields(tx, numbers, caller, fields)
+        reachable: frozenset[int] | None = None
+        if fields is None and body.consent is None:
+            note_nothing_personal()
+            people = database.read(lambda connection: _find_all(connection, known))
+            found = [people.get(one) for one in asked]
+        else:
+            with database.snapshot() as connection:
+                tx = driver(connection)
+                people = _find_all(tx, known)
+                found = [people.get(one) for one in asked]
+                reachable = _find_reachable(tx, found, body)
+                if fields is None:
+                    note_nothing_personal()
+                else:
+                    numbers = {one.profile_no for one in found if one is not None}
+                    note_people(len(numbers))
+                    shown = _show_fields(tx, numbers, caller, fields)
         rows = [
             {
                 "type": written.type,
@@ -157,6 +163,10 @@ def create_router(database: Database, normalise: Normalise) -> APIRouter:
         )
 
     return router
+
+
+def _find_all(tx: Driver, known: Sequence[Identifier]) -> dict[Identifier | None, Found | None]:
+    return dict(zip(known, find_people(tx, known), strict=True))
 
 
 def _find_reachable(

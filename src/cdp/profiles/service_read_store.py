@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,12 +10,12 @@ from cdp.runtime.clock import format_time
 from cdp.storage.database import Driver
 
 # Of two words at one time the one that closes counts, as where tickets are shown one by one.
-_COUNTS = """
+SERVICE_COUNTS = """
 WITH said AS (
     SELECT e.kind, e.record_id, e.is_open, e.nps, e.at, e.message_id, e.source_number
       FROM node_profiles np
       JOIN service_events e ON e.node_id = np.node_id AND e.at >= np.since AND e.at < np.until
-     WHERE np.profile_no = %(person)s AND e.at <= %(now)s),
+     WHERE np.profile_no = {person} AND e.at <= %(now)s),
 states AS (
     SELECT DISTINCT ON (kind, record_id) kind, is_open FROM said WHERE is_open IS NOT NULL
      ORDER BY kind, record_id, at DESC, is_open, message_id DESC),
@@ -28,6 +28,7 @@ SELECT count(*) FILTER (WHERE kind = 'ticket' AND is_open),
        (SELECT nps FROM last), (SELECT at FROM last)
   FROM states
 """
+"""One row; with a place for the person's number."""
 
 
 def read_service_counts(connection: Driver, profile_no: int, now: datetime) -> dict[str, Any]:
@@ -39,13 +40,14 @@ def ask_service_counts(
     connection: Driver, profile_no: int, now: datetime
 ) -> Callable[[], dict[str, Any]]:
     """Send what ``read_service_counts`` asks; return what waits for the answer."""
-    cursor = connection.execute(_COUNTS, {"person": profile_no, "now": now})
-    return lambda: _show(cursor.fetchone())
+    statement = SERVICE_COUNTS.format(person="%(person)s")
+    cursor = connection.execute(statement, {"person": profile_no, "now": now})
+    return lambda: show_service_counts(cursor.fetchall())
 
 
-def _show(row: tuple[Any, ...] | None) -> dict[str, Any]:
-    assert row is not None
-    open_tickets, tickets, open_complaints, nps, at = row
+def show_service_counts(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Return the numbers as they are shown, from the row of ``SERVICE_COUNTS``."""
+    open_tickets, tickets, open_complaints, nps, at = rows[0]
     return {
         "open_tickets": open_tickets,
         "tickets": tickets,

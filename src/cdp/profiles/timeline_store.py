@@ -42,6 +42,12 @@ class TimelineEvent:
 class Archived(Protocol):
     """What an archive has of people, in rows like those of Postgres, each event once."""
 
+    may_hold: str
+    """A condition in SQL, with places for a person's number and for a time: whether something of
+
+    the person, not before the time (null: of any), lies there and no longer in Postgres.
+    """
+
     def read_page(
         self,
         conn: Driver,
@@ -98,6 +104,44 @@ _STATEMENTS = {
     ("asc", True): _PAGE.format(order="ASC", past=_PAST.format(edge=">=", side=">")),
     ("desc", True): _PAGE.format(order="DESC", past=_PAST.format(edge="<=", side="<")),
 }
+
+# The same page as it is shown (``profile_document.show_event``), each event as JSON, so that what
+# was sent goes out as it came. Of a page's or screen's properties the name stands in front, unless
+# they have one of their own.
+NEWEST = r"""
+SELECT n.place, n.at,
+       CASE WHEN n.place = %(limit)s
+            THEN json_build_array(n.at, n.source_number, n.message_id) END AS key,
+       (SELECT row_to_json(r) FROM (
+            SELECT n.message_id, coalesce(s.source_id, '') AS source_id,
+                   coalesce(s.name, '') AS source, n.type,
+                   CASE WHEN n.type = 'track' THEN n.name
+                        WHEN n.type IN ('page', 'screen') THEN n.type END AS event,
+                   to_char(n.at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "timestamp",
+                   n.original_at AS original_timestamp,
+                   to_char(n.received_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS received_at,
+                   n.group_id,
+                   CASE WHEN n.type NOT IN ('page', 'screen') OR n.name IS NULL
+                             OR n.properties -> 'name' IS NOT NULL THEN n.properties
+                        WHEN btrim(n.properties::text, E' \t\n\r{{}}') = ''
+                        THEN json_build_object('name', n.name)
+                        ELSE ('{{"name":' || to_json(n.name)::text || ','
+                              || substr(ltrim(n.properties::text, E' \t\n\r'), 2))::json
+                   END AS properties,
+                   n.context) AS r) AS shown
+  FROM (SELECT e.*, row_number() OVER (ORDER BY e.at DESC, e.source_number DESC,
+                                                e.message_id COLLATE "C" DESC) AS place
+          FROM node_profiles np
+         CROSS JOIN LATERAL (
+               SELECT * FROM events e
+                WHERE e.node_id = np.node_id AND e.at >= np.since AND e.at < np.until
+                ORDER BY e.at DESC, e.source_number DESC, e.message_id COLLATE "C" DESC
+                LIMIT %(limit)s + 1) e
+         WHERE np.profile_no = {person}
+         ORDER BY place LIMIT %(limit)s + 1) AS n
+  LEFT JOIN sources s ON s.number = n.source_number
+"""
+"""With a place for the person's number."""
 
 
 def read_timeline(

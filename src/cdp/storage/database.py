@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from cdp.storage.arrays import use_flat_lists
+from cdp.storage.quick_reads import QuickReads
 
 use_flat_lists()
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Driver = psycopg.Connection[tuple[Any, ...]]
+T = TypeVar("T")
 
 
 def normalise_url(url: str) -> str:
@@ -44,6 +46,7 @@ class Database:
                 "options": "-c timezone=UTC -c lock_timeout=30s -c statement_timeout=120s",
             },
         )
+        self._quick = QuickReads(self.libpq_url, size=pool_size, application_name=application_name)
 
     @property
     def libpq_url(self) -> str:
@@ -64,9 +67,18 @@ class Database:
         ) as connection:
             yield connection
 
+    def read(self, ask: Callable[[Driver], T]) -> T:
+        """Return what ``ask`` returns from one statement that reads a few rows by key.
+
+        Costs a tenth of a ``snapshot``. ``ask`` may be called twice; its connection is in no
+        transaction.
+        """
+        return self._quick.run(ask)
+
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+        self._quick.close()
 
 
 def driver(connection: sa.Connection) -> Driver:
