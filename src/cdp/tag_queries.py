@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp.analytics import catalogue, guard
+from cdp.analytics.batches_engine import read_batches
 from cdp.analytics.engine import Duck, Engine, QueryTimeout, select, stop_after
 from cdp.errors import Unavailable, Unprocessable
 from cdp.segments.sql_tags import SqlFailed, SqlValues
@@ -151,7 +152,7 @@ def _collect(relation: duckdb.DuckDBPyRelation) -> pa.Table:
     reader = relation.to_arrow_reader(_BATCH_ROWS)
     batches: list[pa.RecordBatch] = []
     rows = size = 0
-    for batch in reader:
+    for batch in read_batches(reader):
         batches.append(batch)
         rows += batch.num_rows
         size += batch.nbytes
