@@ -85,6 +85,9 @@ def running(
             segment = {"key": "known", "rule": rule}
             made = session.post(f"{address}/v1/segments", json=segment, timeout=20)
             assert made.status_code == 201, made.text
+            drop = {"type": "file", "settings": {"path": "known"}, "segments": ["known"]}
+            sent = session.post(f"{address}/v1/destinations", json=drop, timeout=20)
+            assert sent.status_code == 201, sent.text
             known = {
                 "source_id": source_id,
                 "p": "user_id:u1",
@@ -92,6 +95,7 @@ def running(
                 "rejected_id": 1,
                 "letter_id": 1,
                 "key": "known",
+                "destination_id": sent.json()["id"],
             }
             yield Running(address, session, key, known)
 
