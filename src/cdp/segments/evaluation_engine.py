@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from cdp.segments.definitions import UnitName
-from cdp.segments.differences_engine import Differences, held_by
+from cdp.segments.differences_engine import Differences
 from cdp.segments.findings_engine import Among, Findings, Manual, ReadRule
 from cdp.segments.membership_store import Touched
 from cdp.segments.mirror_engine import Duck, fetch
@@ -70,6 +70,7 @@ class Evaluator:
         asked = (frozenset(dependencies), frozenset(crossings))
         if asked == self._scope and not dependencies:
             return
+        self._settle_segments()
         self._scope = asked
         self._scope_size = fill_scope(self.duck, dependencies, crossings)
         self._is_copied = False
@@ -91,9 +92,11 @@ class Evaluator:
         if not self._look_at(evaluation):
             return
         definition = evaluation.definition
+        unit = self._differences.ask(evaluation)
         among = self._among(evaluation.whole)
-        self._findings.find_members(definition.document, among, consent=definition.consent)
-        self._settle(evaluation)
+        self._findings.add_members(unit, definition.document, among, consent=definition.consent)
+        if not self._is_copied:
+            self._settle_segments(whole=evaluation.whole)
 
     def evaluate_tag(self, evaluation: Evaluation, manual: Manual | None) -> None:
         """Find whose value changes, and apply it. ``manual`` is for a tag that is set by hand."""
@@ -112,8 +115,12 @@ class Evaluator:
     def empty(self, evaluation: Evaluation) -> None:
         """Let everybody leave the segment, or lose the tag."""
         self._look_at(evaluation)
-        self._findings.find_nobody()
-        self._settle(evaluation)
+        if evaluation.definition.kind == "segment":
+            self._differences.ask(evaluation)
+            self._settle_segments(whole=evaluation.whole)
+        else:
+            self._findings.find_nobody()
+            self._settle(evaluation)
 
     def settle_values(self, evaluation: Evaluation, values: pa.Table) -> None:
         """Let ``values`` (profile_no, value) be everybody's, or those of the profiles in scope."""
@@ -134,6 +141,7 @@ class Evaluator:
 
     def apply_pending(self) -> None:
         """Let the mirror be as the units so far have left it, for whoever reads it as a whole."""
+        self._settle_segments()
         self._differences.apply_to_mirror()
 
     def number_changes(self, base: int) -> tuple[pa.Table, pa.Table]:
@@ -141,14 +149,18 @@ class Evaluator:
 
         Returns the changes of memberships and of tag values, as the ledger takes them.
         """
+        self._settle_segments()
         return self._differences.number(base)
 
     def _look_at(self, evaluation: Evaluation) -> bool:
         """Get ready for a unit; return whether there is anybody whose answer may change."""
         if evaluation.whole:
-            self._is_copied = False
             self.apply_pending()
+            self._is_copied = False
         elif self._scope_size and not self._is_copied:
+            if not self._facts.has_scope():
+                # What is copied anew must be as the units so far have left it.
+                self.apply_pending()
             self._is_copied = self._facts.cover(self._scope_size, among=_EVERY_SCOPE)
             if not self._is_copied:
                 self.apply_pending()
@@ -165,15 +177,30 @@ class Evaluator:
         return f"scope_{table}"
 
     def _settle(self, evaluation: Evaluation) -> None:
-        """Keep the difference between ``found`` and what is held as changes, and apply them."""
-        if self.before_settling is not None and evaluation.definition.kind == "tag":
+        """Keep where ``found`` differs from a tag's values as changes, and apply them."""
+        if self.before_settling is not None:
             self.before_settling(evaluation)
-        table = held_by(evaluation.definition.kind)
-        has_changed = self._differences.settle(
+        has_changed = self._differences.settle_tag(
             evaluation,
-            held=self._name(table),
+            held=self._name("tag_values"),
             profiles=self._name("profiles"),
             is_copied=self._is_copied,
         )
         if has_changed and not self._is_copied:
-            self._facts.forget(table)
+            self._facts.forget("tag_values")
+
+    def _settle_segments(self, *, whole: bool = False) -> None:
+        """The same of the segments that were asked since. Of a few people many are settled at once;
+
+        who refers to them, or is asked of others, comes after that.
+        """
+        if not self._differences.has_asked:
+            return
+        has_changed = self._differences.settle_segments(
+            whole=whole,
+            held=self._name("memberships"),
+            profiles=self._name("profiles"),
+            is_copied=self._is_copied,
+        )
+        if has_changed and not self._is_copied:
+            self._facts.forget("memberships")

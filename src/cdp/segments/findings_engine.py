@@ -1,6 +1,6 @@
 """What a definition says of people: fills the temporary table ``found``.
 
-Of a segment ``found`` holds profile_no, of a tag value (JSON) too.
+Of a rule ``found`` holds profile_no, of a tag value (JSON) too.
 """
 
 from __future__ import annotations
@@ -82,13 +82,27 @@ class Findings:
         """Let there be nobody in ``found``."""
         self._duck.execute("CREATE OR REPLACE TEMP TABLE found (profile_no BIGINT, value JSON)")
 
-    def find_members(self, document: Any, among: Among, *, consent: str | None = None) -> None:
-        """Find those for whom a rule holds; of those only who gave ``consent``, when there is."""
+    def find_members(self, document: Any, among: Among) -> None:
+        """Find those for whom a rule holds."""
+        compiled = self._compile(compile_rule, self._read_rule(document), among)
+        self._fill("SELECT DISTINCT profile_no FROM ({sql})", compiled)
+
+    def add_members(
+        self, unit: int, document: Any, among: Among, *, consent: str | None = None
+    ) -> None:
+        """Add those for whom a rule holds to ``found_members`` (unit, profile_no) instead; of those
+
+        only who gave ``consent``, when there is.
+        """
         rule = self._read_rule(document)
         if consent is not None:
             rule = AllOf((rule, Consent(consent, True)))
         compiled = self._compile(compile_rule, rule, among)
-        self._fill("SELECT DISTINCT profile_no FROM ({sql})", compiled)
+        self._facts.copy(compiled.copies)
+        self._duck.execute(
+            f"INSERT INTO found_members SELECT DISTINCT {unit}, profile_no FROM ({compiled.sql})",
+            compiled.params,
+        )
 
     def find_aggregate(self, document: Any, among: Among) -> None:
         """Find the figure that an aggregate has for each."""

@@ -17,8 +17,17 @@ MOST_COPIED = 10_000
 
 _BY_PROFILE = "SELECT * FROM core.{table} SEMI JOIN pool USING (profile_no)"
 _BY_NODE = "SELECT {columns} FROM core.{table} SEMI JOIN scope_node_profiles USING (node_id)"
-_OF_PROFILES = ("node_profiles", "profiles", "memberships", "tag_values")
+_OF_PROFILES = ("node_profiles", "profiles", "tag_values")
 _OF_NODES = ("nodes", "node_traits", "node_consents", "account_members", "orders")
+# A text costs much to fetch from where it lies, and most are known from the profiles.
+_MEMBERSHIPS = """
+SELECT m.segment, m.profile_no, p.profile_id, NULL::TIMESTAMPTZ AS entered_at,
+       NULL::INTEGER AS version, m.rowid AS held_row
+  FROM core.memberships m JOIN scope_profiles p ON p.profile_no = m.profile_no
+UNION ALL
+SELECT segment, profile_no, profile_id, NULL, NULL, rowid
+  FROM core.memberships SEMI JOIN scope_gone USING (profile_no)
+"""
 _COPIES = {
     **{table: _BY_PROFILE.format(table=table) for table in _OF_PROFILES},
     **{table: _BY_NODE.format(table=table, columns="*") for table in _OF_NODES},
@@ -26,6 +35,7 @@ _COPIES = {
         table="events", columns='node_id, source_id, message_id, event, "at", properties'
     )
     + " WHERE event IS NOT NULL",
+    "memberships": _MEMBERSHIPS,
     "order_lines": "SELECT * FROM core.order_lines SEMI JOIN scope_orders USING (order_no)",
 }
 _NEEDED = {
@@ -58,7 +68,7 @@ class CopiedFacts:
         """
         if scope_size > MOST_COPIED:
             return False
-        if self._copied and not self._count("scope ANTI JOIN pool USING (profile_no)"):
+        if self.has_scope():
             return True
         source = f"SELECT profile_no FROM scope UNION {among}"
         if self._count(f"({source})") > MOST_COPIED:
@@ -68,6 +78,11 @@ class CopiedFacts:
         self.copy(("node_profiles", "profiles"))
         self._duck.execute(_GONE)
         return True
+
+    def has_scope(self) -> bool:
+        """Whether there are copies, of everybody in ``scope`` at least."""
+        is_outside = "scope ANTI JOIN pool USING (profile_no)"
+        return bool(self._copied) and not self._count(is_outside)
 
     def copy(self, tables: Iterable[str]) -> None:
         """Make the copies of ``tables`` that are not there yet."""
