@@ -20,6 +20,7 @@ from cdp.included_parts import list_parts
 from cdp.profiles import routes, search_routes
 from cdp.profiles.profile_names import keep_encoded_slashes
 from cdp.receipts import Progress
+from cdp.runtime.clock import format_time
 from cdp.runtime.error_answers import install_error_answers
 from cdp.storage.database import Database, driver
 from tests.support.profile_rows import Writer, hour
@@ -204,6 +205,30 @@ async def test_an_etag_changes_with_consent_and_with_what_is_included(
     assert status == 200
     writer.consent(user, "ads", True, hour(6))
     assert (await ask())[0] == 200
+
+
+async def test_a_contact_in_a_tags_value_is_not_for_everybody(
+    client: httpx.AsyncClient, blind: httpx.AsyncClient, writer: Writer
+) -> None:
+    user = _make_ann(writer)
+    writer.execute(
+        """INSERT INTO tag_values (key, profile_no, profile_id, value, at, version)
+           VALUES ('mail', %(no)s, 'prf_user_id_42', '"ann@example.com"', now(), 1)""",
+        {"no": user},
+    )
+    writer.execute(
+        """INSERT INTO tag_changes (change_no, key, profile_no, profile_id, at, cause,
+                                    version, value)
+           VALUES (1, 'mail', %(no)s, 'prf_user_id_42', %(at)s, 'event', 1, '["ann@example.com"]')
+        """,
+        {"no": user, "at": hour(1)},
+    )
+    path = "/v1/profiles/user_id:42"
+    for query in ("?include=tags", "/tags", f"/tags?at={format_time(hour(2))}"):
+        assert "ann@example.com" in (await client.get(path + query)).text
+        masked = (await blind.get(path + query)).text
+        assert "a***" in masked, query
+        assert "ann@" not in masked, query
 
 
 async def test_a_look_up_gives_chosen_members_too(

@@ -217,7 +217,8 @@ def read_segments_part(query: PartQuery) -> Any:
 
 def read_tags_part(query: PartQuery) -> Any:
     """Return a person's tag values."""
-    return {"data": show_tags(query.tx, query.profile_id), "next": None}
+    tags = show_tags(query.tx, query.profile_id, is_masked=query.is_masked)
+    return {"data": tags, "next": None}
 
 
 def show_segments(tx: Driver, profile_id: str) -> list[dict[str, Any]]:
@@ -226,9 +227,15 @@ def show_segments(tx: Driver, profile_id: str) -> list[dict[str, Any]]:
     return [{**row, "entered_at": format_time(row["entered_at"])} for row in rows]
 
 
-def show_tags(tx: Driver, profile_id: str) -> list[dict[str, Any]]:
+def show_tags(tx: Driver, profile_id: str, *, is_masked: bool) -> list[dict[str, Any]]:
     """Return the tag values of a person as they are shown."""
-    return [{**row, "at": format_time(row["at"])} for row in read_tags(tx, profile_id)]
+    return [show_tag(row, is_masked=is_masked) for row in read_tags(tx, profile_id)]
+
+
+def show_tag(row: Mapping[str, Any], *, is_masked: bool) -> dict[str, Any]:
+    """Return one tag's value as it is shown."""
+    value = masking.mask_value(row["value"]) if is_masked else row["value"]
+    return {**row, "value": value, "at": format_time(row["at"])}
 
 
 INCLUDED: Mapping[str, ReadPart] = {

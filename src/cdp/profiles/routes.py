@@ -214,7 +214,7 @@ def _add_lists(router: APIRouter, people: People) -> None:
         """A person's tag values, as last computed or as they were at a time."""
         past = decode_cursor(cursor, list[str]) if cursor else None
         with people.find(p) as (tx, _, found):
-            rows = read_tag_values(tx, found.profile_id, at)
+            rows = read_tag_values(tx, found.profile_id, at, is_masked=not caller.sees_personal)
         return answer_rows(*cut_rows(rows, limit, past, ("key",)))
 
 

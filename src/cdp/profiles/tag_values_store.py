@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from cdp.profiles.profile_parts import show_tags
-from cdp.runtime.clock import format_time
+from cdp.profiles.profile_parts import show_tag, show_tags
 from cdp.runtime.query_time import read_query_time
 from cdp.storage.database import Driver
+from cdp.storage.tag_horizon_store import require_known
 
+_SHOWN = ("key", "value", "at", "version")
 _AS_OF = """
 SELECT key, value, at, version FROM (
     SELECT DISTINCT ON (key) key, value, at, version FROM tag_changes
@@ -18,16 +18,18 @@ SELECT key, value, at, version FROM (
 """
 
 
-def read_tag_values(tx: Driver, profile_id: str, at: str | None) -> list[dict[str, Any]]:
+def read_tag_values(
+    tx: Driver, profile_id: str, at: str | None, *, is_masked: bool
+) -> list[dict[str, Any]]:
     """Return the values of a person as they are shown, at the time ``at`` of the query.
 
-    Raises ``Unprocessable`` when it is no time.
+    Raises ``Unprocessable`` when it is no time, or one of which nothing is known any more.
     """
     moment = read_query_time("at", at)
     if moment is None:
-        return show_tags(tx, profile_id)
-    return [_show(*row) for row in tx.execute(_AS_OF, (profile_id, moment))]
-
-
-def _show(key: str, value: Any, at: datetime, version: int) -> dict[str, Any]:
-    return {"key": key, "value": value, "at": format_time(at), "version": version}
+        return show_tags(tx, profile_id, is_masked=is_masked)
+    require_known(tx, moment)
+    return [
+        show_tag(dict(zip(_SHOWN, row, strict=True)), is_masked=is_masked)
+        for row in tx.execute(_AS_OF, (profile_id, moment))
+    ]
