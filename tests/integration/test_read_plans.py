@@ -84,6 +84,7 @@ def _read_profile(tx: Driver, database: Database) -> None:
 
 def _look_up(tx: Driver, _: Database) -> None:
     asked = [Identifier("user_id", f"u{n * 40}") for n in range(1, 200)]
+    assert all(find_people(tx, asked))
     assert all(find_people(tx, [*asked, Identifier("id", "prf_9")]))
 
 
