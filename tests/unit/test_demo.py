@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import httpx
 import pytest
 
-from cdp.demo.history import Call, SourceName, count_lives, generate
+from cdp.demo.history import DEFAULT_DAYS, Call, SourceName, count_lives, generate
 from cdp.demo.wire_post import BATCH_CALLS, WirePoster, read_retry_after
 from cdp.errors import SetupError
 from cdp.runtime.clock import format_time
@@ -112,6 +112,43 @@ def test_the_history_holds_what_a_shop_needs() -> None:
     assert consents == {True, False}
     external = {one["type"] for d in identifies for one in d["context"].get("externalIds", ())}
     assert external == {"wechat_unionid", "wechat_openid", "crm_id", "member_card"}
+
+
+def test_orders_go_back_as_far_as_a_forecast_of_value_needs() -> None:
+    calls = tell(people=2000, days=DEFAULT_DAYS)
+    first = min(
+        call.document["timestamp"]
+        for call in calls
+        if call.document.get("event") == "Order Completed"
+    )
+
+    assert first < format_time(END - timedelta(days=185))
+
+
+def test_reviews_are_of_bought_things_and_in_two_languages() -> None:
+    bought: dict[str, set[str]] = defaultdict(set)
+    reviews = []
+    for call in tell(people=400):
+        said = call.document.get("properties", {})
+        if call.document.get("event") == "Order Completed":
+            bought[said["order_id"]] = {line["product_id"] for line in said["products"]}
+        if call.document.get("event") == "Product Reviewed":
+            reviews.append(said)
+
+    assert all(review["product_id"] in bought[review["review_id"][1:]] for review in reviews)
+    assert {review["review_body"].isascii() for review in reviews} == {True, False}
+    assert {review["rating"] for review in reviews} == {1, 2, 3, 4, 5}
+
+
+def test_there_are_answers_to_two_surveys_at_several_touchpoints() -> None:
+    answers = [
+        (call.document["properties"]["survey_id"], call.document["properties"]["touchpoint"])
+        for call in tell(people=400)
+        if call.document.get("event") == "NPS Answered"
+    ]
+
+    assert {survey for survey, _ in answers} == {"relationship", "after_ticket"}
+    assert {place for _, place in answers} == {"email", "phone", "chat"}
 
 
 def test_the_number_of_lives_is_known_beforehand() -> None:

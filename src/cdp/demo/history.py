@@ -10,11 +10,22 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Literal, NamedTuple
 
-from cdp.demo.names import CAMPAIGNS, PRODUCTS, REFUND_REASONS, STORES, TICKET_SUBJECTS, Product
+from cdp.demo.names import (
+    CAMPAIGNS,
+    PRODUCTS,
+    REFUND_REASONS,
+    REVIEWS,
+    STORES,
+    TICKET_SUBJECTS,
+    Product,
+)
 from cdp.demo.people import Person, make_person, pick, seeded
 from cdp.runtime.clock import format_time
 
 SourceName = Literal["web", "app", "store", "crm", "service", "server"]
+
+DEFAULT_DAYS = 200
+"""Long enough that the first orders lie further back than a forecast of value asks for."""
 
 # Shanghai is eight hours ahead: most of life there is between 01:00 and 15:00 UTC.
 _WAKING_HOURS = tuple(range(1, 15))
@@ -250,6 +261,22 @@ class _Life:
         )  # fmt: skip
         if draw.random() < 0.08:
             self._refund(at + timedelta(days=1 + draw.randrange(12)), order)
+        if store is None:
+            self._review(at, order)
+
+    def _review(self, bought_at: datetime, order: dict[str, Any]) -> None:
+        """Some write, days later and from the shop's back office, what they think of a thing."""
+        draw = seeded(self._person.number, "review", self._orders)
+        at = bought_at + timedelta(days=3 + draw.randrange(10), seconds=draw.randrange(3600))
+        if draw.random() >= 0.15 or at >= self._end:
+            return
+        rating, text = pick(draw, REVIEWS)
+        self._say(
+            "server", "track", at, None, {}, user=self._person.user_id, event="Product Reviewed",
+            properties={"product_id": pick(draw, order["products"])["product_id"],
+                        "review_id": f"R{order['order_id']}", "rating": rating,
+                        "review_body": text},
+        )  # fmt: skip
 
     def _refund(self, at: datetime, order: dict[str, Any]) -> None:
         if at >= self._end:
@@ -305,13 +332,29 @@ class _Life:
                 "service", "track", solved, None, context, user="", event="Ticket Solved",
                 properties={**ticket, "satisfaction": 1 + self._draw.randrange(5)},
             )  # fmt: skip
+            self._ask_after_ticket(solved, ticket["ticket_id"])
 
     def _answer_survey(self, at: datetime) -> None:
         score = min(10, max(0, round(self._draw.gauss(8.0, 2.2))))
         self._say(
             "service", "track", at, None, {"traits": {"email": self._person.email}}, user="",
-            event="NPS Answered", properties={"score": score, "survey": "relationship"},
+            event="NPS Answered",
+            properties={"score": score, "survey_id": "relationship", "touchpoint": "email"},
         )  # fmt: skip
+
+    def _ask_after_ticket(self, at: datetime, ticket_id: str) -> None:
+        """A second survey, right after a ticket; not everybody answers."""
+        draw = seeded(self._person.number, "after ticket")
+        score = min(10, max(0, round(draw.gauss(6.5, 2.8))))
+        touchpoint = pick(draw, ("phone", "chat", "email"))
+        at += timedelta(hours=1 + draw.randrange(20))
+        if draw.random() < 0.5 and at < self._end:
+            self._say(
+                "service", "track", at, None, {"traits": {"email": self._person.email}}, user="",
+                event="NPS Answered", properties={
+                    "score": score, "survey_id": "after_ticket", "touchpoint": touchpoint,
+                    "ticket_id": ticket_id},
+            )  # fmt: skip
 
     # ── Writing it down ─────────────────────────────────────────────────────────────────────────
 

@@ -94,3 +94,20 @@ CAMPAIGNS: tuple[tuple[str, str, str], ...] = (
 TICKET_SUBJECTS: tuple[str, ...] = ("物流延迟", "商品破损", "发票问题", "退款进度", "口味咨询")
 
 REFUND_REASONS: tuple[str, ...] = ("破损", "不合口味", "发错货")
+
+# Stars, and what was written with them.
+REVIEWS: tuple[tuple[int, str], ...] = (
+    (5, "茶叶很香，非常喜欢，包装精美，还会再来"),
+    (5, "质量很好，送给父母，他们十分满意"),
+    (5, "味道醇厚，物流很快，强烈推荐"),
+    (4, "不错，喜欢这个味道，就是有点贵"),
+    (3, "收到了，还没有喝"),
+    (2, "味道一般，有些失望"),
+    (1, "质量很差，包装破损，非常失望"),
+    (1, "客服态度恶劣，太糟糕了，不会再买"),
+    (5, "Wonderful tea, I love it! Beautifully packed."),
+    (4, "Good quality and fast delivery."),
+    (3, "It arrived on Tuesday."),
+    (2, "Disappointing, the taste is rather weak."),
+    (1, "The cup came broken. Terrible packaging and poor service."),
+)
