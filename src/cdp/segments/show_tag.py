@@ -10,7 +10,9 @@ from cdp.runtime.clock import format_time, now
 from cdp.segments import tag_failures_store, tag_values_engine
 from cdp.segments.builtins import computations_store
 from cdp.segments.builtins.computations_store import Computation
-from cdp.segments.builtins.registry import find_kind
+from cdp.segments.builtins.definition import ReadContext
+from cdp.segments.builtins.inputs import list_inputs
+from cdp.segments.builtins.registry import find_kind, read_built_in
 from cdp.segments.moves_store import count_waiting
 from cdp.segments.service import Segments
 from cdp.segments.show_segment import show_status
@@ -57,6 +59,22 @@ def read_computations(tx: Driver, tags: list[Tag]) -> dict[str, Computation | No
     }
 
 
+def show_built_in(tag: Tag, computed: Computation | None, status: str) -> dict[str, Any]:
+    """Return what a built-in tag reads, the settings that hold, and what there is too little of."""
+    if find_kind(tag.document) is None:
+        return {"inputs": None, "settings": None, "missing": None}
+    built_in = read_built_in(tag.document, ReadContext())
+    settings = dict(built_in.effective)
+    summary = (computed and computed.summary) or {}
+    if "currency" not in settings and summary.get("currency"):
+        settings["currency"] = summary["currency"]
+    return {
+        "inputs": list_inputs(tag.document, built_in),
+        "settings": settings,
+        "missing": summary.get("missing") if status == "not_enough_data" else None,
+    }
+
+
 def show_tag(
     services: Segments,
     tag: Tag,
@@ -85,6 +103,7 @@ def show_tag(
         "status": status,
         "error": error,
         "count": count,
+        **show_built_in(tag, computed, status),
         "summary": computed and computed.summary,
         "model": computed and computed.model,
         "computed_at": format_time(computed.computed_at) if computed else None,

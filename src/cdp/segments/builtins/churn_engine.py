@@ -16,6 +16,7 @@ from cdp.segments.builtins.figures import (
     Computed,
     Numbers,
     count_values,
+    lack,
     no_values,
     values_table,
 )
@@ -74,11 +75,11 @@ def compute_churn_risk(source: Source, built_in: BuiltIn, fitted: Fitted | None)
 
 def _fit(
     source: Source, settings: ChurnSettings, currency: str
-) -> list[str] | tuple[dict[str, Any], dict[str, Any]]:
+) -> list[dict[str, Any]] | tuple[dict[str, Any], dict[str, Any]]:
     """Return the population's part and what to show of it, or what is missing."""
     gap = source.select(_POPULATION_GAP)["gap"][0].as_py()
     if gap is None:
-        return ["nobody bought on two days"]
+        return [lack("customers who bought on two days", 0, 1, "nobody bought on two days")]
     fitted: dict[str, Any] = {"currency": currency, "population_gap": gap}
     model: dict[str, Any] = {"population_gap_days": gap, "k": settings.k}
     if settings.method == "p_alive":
@@ -87,7 +88,7 @@ def _fit(
             return missing
         models = fit_models(buyers, clv_model.UNIT_DAYS["week"], currency)
         if models is None:
-            return ["the purchases show no pattern that the model can fit"]
+            return [clv_model.PATTERNLESS]
         fitted |= models
         model |= {"unit": "week", "customers": buyers.num_rows, "purchases": models["purchases"]}
     if settings.method == "model":
@@ -97,7 +98,7 @@ def _fit(
 
 def _train(
     source: Source, settings: ChurnSettings, fitted: dict[str, Any], model: dict[str, Any]
-) -> list[str] | tuple[dict[str, Any], dict[str, Any]]:
+) -> list[dict[str, Any]] | tuple[dict[str, Any], dict[str, Any]]:
     horizon = settings.horizon_days
     earlier = _read_moment(source, source.today - 2 * horizon, horizon)
     later = _read_moment(source, source.today - horizon, horizon)
@@ -179,7 +180,8 @@ def _compute_contractual(
     if fitted is None:
         summary = churn_contract.count_churn(started, ended, start, period.end.timestamp())
         if summary["churn_rate"] is None:
-            return Computed(no_values(), "not_enough_data", summary)
+            missing = [lack("customers under contract when the period began", 0, 1)]
+            return Computed(no_values(), "not_enough_data", {**summary, "missing": missing})
         fitted = {"churn_rate": summary["churn_rate"]}
     else:
         summary = {}

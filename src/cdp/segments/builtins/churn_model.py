@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cdp.segments.builtins.figures import Flags, Numbers
+from cdp.segments.builtins.figures import Flags, Numbers, lack
 
 FEATURES = (
     "days_since_last", "order_days", "tenure_days", "mean_gap", "overdue", "log_revenue",
@@ -29,14 +29,16 @@ class Moment:
     """A row per customer, a column per feature."""
     churned: Flags
 
-    def find_missing(self, when: str) -> list[str]:
-        """Return what is missing to learn from it, in words."""
+    def find_missing(self, when: str) -> list[dict[str, Any]]:
+        """Return what is missing to learn from it."""
         count, lost = len(self.churned), int(self.churned.sum())
         if count < FEWEST_PEOPLE:
-            return [f"{count} of {FEWEST_PEOPLE} customers {when}"]
-        if min(lost, count - lost) < FEWEST_OF_A_KIND:
-            return [f"fewer than {FEWEST_OF_A_KIND} who stayed or left {when}"]
-        return []
+            return [lack(f"customers {when}", count, FEWEST_PEOPLE)]
+        return [
+            lack(f"customers {when} who {did}", many, FEWEST_OF_A_KIND)
+            for did, many in (("stayed", count - lost), ("left", lost))
+            if many < FEWEST_OF_A_KIND
+        ]
 
 
 def make_features(

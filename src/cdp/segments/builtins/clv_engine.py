@@ -11,7 +11,7 @@ import pyarrow as pa
 from cdp.money import minor_digits
 from cdp.segments.builtins import clv_model
 from cdp.segments.builtins.definition import BuiltIn
-from cdp.segments.builtins.figures import Computed, Numbers, no_values, values_table
+from cdp.segments.builtins.figures import Computed, Numbers, lack, no_values, values_table
 from cdp.segments.builtins.orders_engine import choose_currency, count_orders
 from cdp.segments.builtins.rfm_engine import to_minor
 from cdp.segments.builtins.source_engine import Source, numbers, whole
@@ -55,7 +55,7 @@ def compute_modelled_clv(source: Source, built_in: BuiltIn, fitted: Fitted | Non
             "not_enough_data",
             {
                 "customers": buyers.num_rows,
-                "missing": missing or ["the purchases show no pattern that the model can fit"],
+                "missing": missing or [clv_model.PATTERNLESS],
                 **notes,
             },
         )
@@ -71,10 +71,10 @@ def compute_modelled_clv(source: Source, built_in: BuiltIn, fitted: Fitted | Non
     return Computed(values, summary=summary, model=model, fitted=fitted)
 
 
-def find_missing(gate: clv_model.Gate, buyers: pa.Table) -> list[str]:
-    """Return what the gate finds missing, in words."""
+def find_missing(gate: clv_model.Gate, buyers: pa.Table) -> list[dict[str, Any]]:
+    """Return what the gate finds missing."""
     if not buyers.num_rows:
-        return [f"0 of {gate.buyers} buyers"]
+        return [lack("buyers", 0, gate.buyers)]
     return gate.find_missing(
         buyers.num_rows,
         int(numbers(buyers, "age").max()),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cdp.segments.builtins.figures import Numbers
+from cdp.segments.builtins.figures import Numbers, lack
 from cdp.segments.builtins.settings import SettingsReader
 from cdp.segments.rules import Duration
 
@@ -37,18 +37,25 @@ class Gate:
 
     def find_missing(
         self, buyers: int, history_days: int, days_since_last: int, most_orders: int
-    ) -> list[str]:
-        """Return what is missing, in words; nothing when there is enough."""
+    ) -> list[dict[str, Any]]:
+        """Return what is missing; nothing when there is enough."""
         missing = []
         if buyers < self.buyers:
-            missing.append(f"{buyers} of {self.buyers} buyers")
+            missing.append(lack("buyers", buyers, self.buyers))
         if history_days < self.history_days:
-            missing.append(f"{history_days} of {self.history_days} days of orders")
+            missing.append(lack("days of orders", history_days, self.history_days))
         if days_since_last > self.recent_days:
-            missing.append(f"no order in the last {self.recent_days} days")
+            words = f"no order in the last {self.recent_days} days"
+            missing.append(
+                lack("days since the last order", days_since_last, self.recent_days, words)
+            )
         if most_orders < self.repeat_orders:
-            missing.append(f"nobody with {self.repeat_orders} orders")
+            words = f"nobody with {self.repeat_orders} orders"
+            missing.append(lack("orders of one customer", most_orders, self.repeat_orders, words))
         return missing
+
+
+PATTERNLESS = lack("pattern", None, None, "the purchases show no pattern that the model can fit")
 
 
 @dataclass(frozen=True, slots=True)

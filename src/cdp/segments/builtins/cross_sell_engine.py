@@ -11,7 +11,7 @@ import pyarrow as pa
 from cdp.segments.builtins import cross_sell
 from cdp.segments.builtins.cross_sell import CrossSellSettings
 from cdp.segments.builtins.definition import BuiltIn
-from cdp.segments.builtins.figures import Computed, no_values
+from cdp.segments.builtins.figures import Computed, lack, no_values
 from cdp.segments.builtins.orders_engine import choose_currency, count_orders
 from cdp.segments.builtins.source_engine import Source, numbers
 from cdp.storage.registered_engine import registered
@@ -83,7 +83,8 @@ def compute_cross_sell(
         "excluded": excluded,
     }
     if not rules:
-        return Computed(no_values(), "not_enough_data", summary)
+        missing = [_find_missing(source, settings)]
+        return Computed(no_values(), "not_enough_data", {**summary, "missing": missing})
     values = _recommend(source, settings, rules)
     return Computed(
         values,
@@ -91,6 +92,17 @@ def compute_cross_sell(
         model={"rules": cross_sell.show_rules(rules)},
         fitted={"currency": currency, "rules": rules},
     )
+
+
+def _find_missing(source: Source, settings: CrossSellSettings) -> dict[str, Any]:
+    """Return why no rule was found: how many followed the one that most followed."""
+    asked = {"window": settings.within_days, "today": source.today, "fewest": 1}
+    most = source.select(f"SELECT max(followed) AS most FROM ({_PAIRS})", asked)["most"][0].as_py()
+    if most is not None and most >= settings.min_customers:
+        words = "what customers buy one after another is not linked as strongly as asked for"
+        return lack("associations of the confidence and lift asked for", 0, 1, words)
+    what = f"customers who bought one thing and another within {settings.within_days} days after"
+    return lack(what, most or 0, settings.min_customers)
 
 
 def _find_rules(

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from cdp.money import minor_digits
@@ -42,6 +42,8 @@ class BuiltIn:
     orders: Orders
     as_of: str | None
     currency: str | None
+    effective: Mapping[str, Any] = field(default_factory=dict)
+    """The settings as they would be posted, with what stands for those that were left out."""
 
 
 def read_definition(
@@ -70,7 +72,8 @@ def read_definition(
     if reads_orders:
         currency = _read_currency(settings)
     reader.finish()
-    return BuiltIn(name, read_settings(settings, context), orders, as_of, currency)
+    read = read_settings(settings, context)
+    return BuiltIn(name, read, orders, as_of, currency, settings.effective)
 
 
 def _read_currency(settings: SettingsReader) -> str | None:

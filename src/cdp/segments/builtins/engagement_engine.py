@@ -9,7 +9,7 @@ from cdp.segments.builtins import engagement
 from cdp.segments.builtins.bands import place_in_bands
 from cdp.segments.builtins.definition import BuiltIn
 from cdp.segments.builtins.engagement import EngagementSettings
-from cdp.segments.builtins.figures import Computed, count_values, no_values, values_table
+from cdp.segments.builtins.figures import Computed, count_values, lack, no_values, values_table
 from cdp.segments.builtins.source_engine import Source, numbers, whole
 
 _ACTIVITY = """
@@ -64,7 +64,8 @@ def compute_engagement(
     if fitted is not None:
         return Computed(values)
     if not activity.num_rows:
-        return Computed(no_values(), "not_enough_data", {"people": 0})
+        missing = [lack("people with an event that counts", 0, 1)]
+        return Computed(no_values(), "not_enough_data", {"people": 0, "missing": missing})
     average = round(float(scores.mean()), 2)
     summary = {"people": activity.num_rows, "average": average, "bands": count_values(bands)}
     return Computed(values, summary={**summary, "window_days": settings.window_days})

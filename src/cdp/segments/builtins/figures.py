@@ -31,6 +31,15 @@ class Computed:
     a few people can be computed without the others."""
 
 
+def lack(what: str, have: float | None, needed: float | None, message: str = "") -> dict[str, Any]:
+    """Return what there is too little of: what, how much there is, how much is needed, in words.
+
+    Numbers are ``None`` where the lack cannot be counted.
+    """
+    message = message or f"{have} of {needed} {what}"
+    return {"what": what, "have": have, "needed": needed, "message": message}
+
+
 def no_values() -> pa.Table:
     """Return the table of nobody's values."""
     return pa.table({"profile_no": pa.array([], pa.int64()), "value": pa.array([], pa.string())})

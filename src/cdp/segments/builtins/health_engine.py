@@ -9,7 +9,7 @@ import numpy as np
 
 from cdp.segments.builtins import health
 from cdp.segments.builtins.definition import BuiltIn
-from cdp.segments.builtins.figures import Computed, Numbers, Whole, no_values, values_table
+from cdp.segments.builtins.figures import Computed, Numbers, Whole, lack, no_values, values_table
 from cdp.segments.builtins.health import Component, HealthSettings
 from cdp.segments.builtins.source_engine import Source, numbers, whole
 from cdp.segments.builtins.traits_engine import select_tag, select_trait
@@ -39,7 +39,8 @@ def compute_health(source: Source, built_in: BuiltIn, fitted: Mapping[str, Any] 
         return Computed(values)
     summary = health.summarise(settings, scores, bands, parts)
     if not len(people):
-        return Computed(no_values(), "not_enough_data", summary)
+        missing = [lack("people of whom a component is known", 0, 1)]
+        return Computed(no_values(), "not_enough_data", {**summary, "missing": missing})
     return Computed(values, summary=summary)
 
 

@@ -64,9 +64,11 @@ def read_settings(reader: SettingsReader, context: ReadContext) -> LifecycleSett
         return Stage(name, rule)
 
     stages = reader.each("stages", read, most=MOST_STAGES) or []
+    reader.show("stages", [{"name": name} for name in DEFAULT_STAGES])
     others = reader.text("else")
     if stages and stages[-1].document is not None:
         stages.append(Stage(others or OTHERS, None))
+        reader.show("else", OTHERS)
     elif others is not None:
         message = "else names those of whom no stage's rule holds; the last stage does already"
         raise reader.refuse("else", message)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cdp.segments.builtins import lifecycle
 from cdp.segments.builtins.definition import BuiltIn
-from cdp.segments.builtins.figures import Computed, Whole, no_values, values_table
+from cdp.segments.builtins.figures import Computed, Whole, lack, no_values, values_table
 from cdp.segments.builtins.lifecycle import LifecycleSettings
 from cdp.segments.builtins.orders_engine import choose_currency, count_orders
 from cdp.segments.builtins.source_engine import Source, numbers, whole
@@ -79,7 +79,8 @@ def compute_lifecycle(
         "excluded": excluded,
     }
     if not people.num_rows:
-        return Computed(no_values(), "not_enough_data", summary)
+        missing = [lack("people", 0, 1)]
+        return Computed(no_values(), "not_enough_data", {**summary, "missing": missing})
     return Computed(values, summary=summary, fitted={"currency": currency})
 
 

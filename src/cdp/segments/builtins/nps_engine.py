@@ -11,7 +11,7 @@ import pyarrow as pa
 from cdp.segments.builtins import nps
 from cdp.segments.builtins.definition import BuiltIn
 from cdp.segments.builtins.events_engine import make_events_table
-from cdp.segments.builtins.figures import Computed, no_values, values_table
+from cdp.segments.builtins.figures import Computed, lack, no_values, values_table
 from cdp.segments.builtins.nps_settings import MOST_TOUCHPOINTS, NpsSettings
 from cdp.segments.builtins.source_engine import Source, whole
 
@@ -69,7 +69,8 @@ def compute_nps(source: Source, built_in: BuiltIn, fitted: Mapping[str, Any] | N
         return Computed(values)
     summary = _sum_up(source, settings)
     if not summary["responses"]:
-        return Computed(no_values(), "not_enough_data", summary)
+        missing = [lack("answers from 0 to 10", 0, 1)]
+        return Computed(no_values(), "not_enough_data", {**summary, "missing": missing})
     return Computed(values, summary=summary)
 
 

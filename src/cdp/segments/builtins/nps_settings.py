@@ -36,6 +36,7 @@ def read_events(reader: SettingsReader, default: str) -> Events:
     node = {
         name: reader.document[name] for name in ("event", "where", "within") if reader.has(name)
     }
+    reader.show("event", default)
     found = parse_aggregate({"event": default, **node}, reader.path)
     assert isinstance(found, EventCount)
     assert isinstance(found.events, Events)

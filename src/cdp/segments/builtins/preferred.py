@@ -20,6 +20,7 @@ class PreferredSettings:
 def read_settings(reader: SettingsReader) -> PreferredSettings:
     """Read the settings of ``preferred``."""
     of = reader.each("of", _read_facet, most=len(FACETS)) or list(FACETS)
+    reader.show("of", list(FACETS))
     fewest = reader.whole("min_orders", 1, low=1, high=10**6)
     zero = reader.flag("zero_value_orders")
     reader.finish()

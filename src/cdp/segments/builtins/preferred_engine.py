@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdp.segments.builtins.definition import BuiltIn
-from cdp.segments.builtins.figures import Computed, no_values, values_table
+from cdp.segments.builtins.figures import Computed, lack, no_values, values_table
 from cdp.segments.builtins.orders_engine import CUSTOMERS, choose_currency, count_orders
 from cdp.segments.builtins.preferred import PreferredSettings
 from cdp.segments.builtins.source_engine import Source, whole
@@ -64,7 +64,9 @@ def compute_preferred(
         "excluded": excluded,
     }
     if not found.num_rows:
-        return Computed(no_values(), "not_enough_data", summary)
+        what = f"customers with {settings.min_orders} or more orders that count"
+        missing = [lack(what, 0, 1)]
+        return Computed(no_values(), "not_enough_data", {**summary, "missing": missing})
     return Computed(values, summary=summary, fitted={"currency": currency})
 
 

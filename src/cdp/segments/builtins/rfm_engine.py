@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cdp.segments.builtins import clv_simple, rfm, value_tier
 from cdp.segments.builtins.definition import BuiltIn
-from cdp.segments.builtins.figures import Computed, Numbers, no_values, values_table
+from cdp.segments.builtins.figures import Computed, Numbers, lack, no_values, values_table
 from cdp.segments.builtins.orders_engine import CUSTOMERS, choose_currency, count_orders
 from cdp.segments.builtins.source_engine import Source, numbers, whole
 from cdp.segments.windows import bounds
@@ -29,7 +29,7 @@ def compute_rfm(source: Source, built_in: BuiltIn, fitted: Fitted | None) -> Com
     }
     count = len(figures["recency"])
     if fitted is None and not count:
-        return Computed(no_values(), "not_enough_data", {"customers": 0, **notes})
+        return _without_customers(notes)
     cuts = rfm.find_cuts(settings, figures) if fitted is None else fitted["cuts"]
     population = count if fitted is None else fitted["customers"]
     scores = rfm.score_customers(settings, cuts, figures, population)
@@ -55,7 +55,7 @@ def compute_value_tier(source: Source, built_in: BuiltIn, fitted: Fitted | None)
     )
     revenue = numbers(customers, "net")
     if fitted is None and not len(revenue):
-        return Computed(no_values(), "not_enough_data", {"customers": 0, **notes})
+        return _without_customers(notes)
     thresholds = (
         value_tier.find_thresholds(settings, revenue) if fitted is None else fitted["thresholds"]
     )
@@ -79,7 +79,7 @@ def compute_simple_clv(source: Source, built_in: BuiltIn, fitted: Fitted | None)
     customers, notes = _read_customers(source, built_in, fitted, settings.zero_value_orders)
     revenue = numbers(customers, "net")
     if fitted is None and not len(revenue):
-        return Computed(no_values(), "not_enough_data", {"customers": 0, **notes})
+        return _without_customers(notes)
     currency = notes["currency"] if fitted is None else fitted["currency"]
     cac = clv_simple.find_cac(settings, currency)
     tenure = source.today - numbers(customers, "first_day")
@@ -109,6 +109,11 @@ def compute_simple_clv(source: Source, built_in: BuiltIn, fitted: Fitted | None)
         "flags": clv_simple.list_flags(settings, np.zeros(1, dtype=bool))[0],
     }
     return Computed(values, summary={**summary, **notes}, fitted={"currency": currency})
+
+
+def _without_customers(notes: Mapping[str, Any]) -> Computed:
+    missing = [lack("customers with an order that counts", 0, 1)]
+    return Computed(no_values(), "not_enough_data", {"customers": 0, "missing": missing, **notes})
 
 
 def to_minor(amounts: Numbers) -> pa.Array:

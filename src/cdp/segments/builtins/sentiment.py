@@ -14,6 +14,8 @@ from typing import Any
 
 from cdp.segments.builtins.nps_settings import read_events
 from cdp.segments.builtins.settings import SettingsReader
+from cdp.segments.parse_values import mistake
+from cdp.segments.paths import read_path
 from cdp.segments.rules import Events, Path
 
 POSITIVE_FROM = 0.05
@@ -25,19 +27,70 @@ _CHINESE_SHARE = 0.3
 _MOST_REMEMBERED = 100_000
 
 
+MOST_TEXTS = 20
+# Reviews under the name of the SDKs' specification and under the shorter one, and tickets.
+_USUAL_PROPERTIES = {
+    "Product Reviewed": ("review_body",),
+    "Review Submitted": ("text",),
+    "Ticket Created": ("description", "subject"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Where somebody's words are: in the first of ``properties`` that holds any."""
+
+    events: Events
+    properties: tuple[Path, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class SentimentSettings:
-    events: Events
-    property: Path
+    texts: tuple[Text, ...]
 
 
 def read_settings(reader: SettingsReader) -> SentimentSettings:
-    """Read the settings of ``sentiment``."""
-    events = read_events(reader, "Review Submitted")
-    path = reader.path_of("property", "text")
-    assert path is not None
+    """Read the settings of ``sentiment``: one kind of text, a list of them, or the usual ones."""
+    texts = reader.each("texts", _read_listed, most=MOST_TEXTS)
+    names_one = any(reader.has(name) for name in ("event", "property", "where", "within"))
+    if texts is not None and names_one:
+        raise reader.refuse("texts", "give texts or one event, not both", "two_forms")
+    if texts is None and names_one:
+        texts = [_read_text(reader)]
+    elif texts is None:
+        usual = [
+            {"event": event, "property": list(properties)}
+            for event, properties in _USUAL_PROPERTIES.items()
+        ]
+        reader.show("texts", usual)
+        texts = [_read_listed(one, reader.at("texts")) for one in usual]
     reader.finish()
-    return SentimentSettings(events, path)
+    return SentimentSettings(tuple(texts))
+
+
+def _read_listed(document: Any, path: str) -> Text:
+    reader = SettingsReader(document, path)
+    if not reader.has("event"):
+        raise reader.refuse("event", "a kind of text has an event", "missing_part")
+    text = _read_text(reader)
+    reader.finish()
+    return text
+
+
+def _read_text(reader: SettingsReader) -> Text:
+    events = read_events(reader, "Product Reviewed")
+    usual = list(_USUAL_PROPERTIES.get(events.name, ("text",)))
+    given = reader.raw("property", usual)
+    if isinstance(given, str):
+        return Text(events, (read_path(_read_name(given, reader.at("property"))),))
+    names = reader.each("property", _read_name, most=MOST_TEXTS) or usual
+    return Text(events, tuple(read_path(name) for name in names))
+
+
+def _read_name(value: object, path: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise mistake("bad_value", "a property is a text, not empty", path)
+    return value
 
 
 def is_chinese(text: str) -> bool:

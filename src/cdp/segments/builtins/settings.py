@@ -19,16 +19,36 @@ class SettingsReader:
         self.path = path
         self.document: Mapping[str, Any] = read_object(document, path, "this")
         self._known: list[str] = []
+        self._effective: dict[str, Any] = {}
+
+    @property
+    def effective(self) -> dict[str, Any]:
+        """Return what holds, as it would be posted: what is there, and what stands for the rest."""
+        return {
+            name: value.effective if isinstance(value, SettingsReader) else value
+            for name, value in self._effective.items()
+            if value is not None
+        }
+
+    def show(self, name: str, value: Any) -> None:
+        """Say what stands for ``name`` where it was left out."""
+        if self.document.get(name) is None:
+            self._effective[name] = value
 
     def has(self, name: str) -> bool:
         """Whether ``name`` is there and not null; it counts as known from now on."""
         if name not in self._known:
             self._known.append(name)
+        self._effective.setdefault(name, self.document.get(name))
         return self.document.get(name) is not None
 
     def raw(self, name: str, default: Any = None) -> Any:
         """Return what is there, unread."""
-        return self.document[name] if self.has(name) else default
+        if self.has(name):
+            return self.document[name]
+        if default is not None:
+            self._effective[name] = default
+        return default
 
     def at(self, name: str | int) -> str:
         """Return the JSON Pointer of a key."""
@@ -43,6 +63,7 @@ class SettingsReader:
     ) -> float | None:
         """Return a finite number in [low, high]."""
         if not self.has(name):
+            self.show(name, default)
             return default
         return read_number(self.document[name], self.at(name), low, high)
 
@@ -96,7 +117,9 @@ class SettingsReader:
 
     def inner(self, name: str) -> SettingsReader:
         """Return the reader of the object at ``name``; of an empty one when it is not there."""
-        return SettingsReader(self.raw(name, {}), self.at(name))
+        inner = SettingsReader(self.raw(name, {}), self.at(name))
+        self._effective[name] = inner
+        return inner
 
     def finish(self) -> None:
         """Refuse what was not read."""

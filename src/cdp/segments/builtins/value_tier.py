@@ -46,6 +46,7 @@ DEFAULT_TIERS = (
 def read_settings(reader: SettingsReader) -> TierSettings:
     """Read the settings of ``value_tier``."""
     tiers = reader.each("tiers", _read_tier, most=MOST_TIERS)
+    reader.show("tiers", [_show_tier(tier) for tier in DEFAULT_TIERS])
     if tiers is not None:
         _check_tiers(tiers, reader)
     within = (
@@ -54,6 +55,10 @@ def read_settings(reader: SettingsReader) -> TierSettings:
     zero = reader.flag("zero_value_orders")
     reader.finish()
     return TierSettings(DEFAULT_TIERS if tiers is None else tuple(tiers), within, zero)
+
+
+def _show_tier(tier: Tier) -> dict[str, Any]:
+    return {"name": tier.name} | ({} if tier.share is None else {"share": tier.share})
 
 
 def _read_tier(document: Any, path: str) -> Tier:
