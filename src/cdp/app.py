@@ -128,6 +128,7 @@ def _list_routers(services: Services, analytics: Analytics, pages: Pages) -> Ite
     from cdp.ingest import rejected_routes, source_routes
     from cdp.ingest import routes as ingest_routes
     from cdp.ingest.live import routes as live_routes
+    from cdp.kept_facts import keep_facts
     from cdp.orders import rates_routes
     from cdp.orders import routes as order_routes
     from cdp.plan import routes as plan_routes
@@ -178,7 +179,7 @@ def _list_routers(services: Services, analytics: Analytics, pages: Pages) -> Ite
     yield feed_routes.create_router(database)
     yield search_routes.create_router(database, normalise)
     yield trait_names_routes.create_router(database)
-    archive = open_archiver(settings, database)
+    archive = open_archiver(settings, database, keep_facts)
     yield _make_consent_routes(services)
     yield visits_routes.create_router(pages.people)
     yield profile_routes.create_person_router(pages)
@@ -203,15 +204,15 @@ def _list_routers(services: Services, analytics: Analytics, pages: Pages) -> Ite
 def _make_pages(services: Services) -> Pages | None:
     if services.analytics is None:
         return None
+    from cdp.archive.archive_folder import open_folder
     from cdp.archive.archived_events import ArchivedEvents
-    from cdp.archive.open_archive import open_archiver
     from cdp.included_parts import list_parts
 
-    archive = open_archiver(services.settings, services.database)
+    folder = open_folder(services.settings)
     people = People(
         services.database,
         services.rules.normalise,
-        ArchivedEvents(archive.folder) if archive else None,
+        ArchivedEvents(folder) if folder else None,
     )
     return Pages(people, list_parts(services.rules.get, services.settings.currency))
 

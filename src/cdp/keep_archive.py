@@ -26,8 +26,9 @@ def keep_archive(settings: Settings, database: Database, stop: threading.Event) 
     from cdp.archive.archive_store import ArchiveBusy
     from cdp.archive.keep_time import let_go, read_cutoffs
     from cdp.archive.open_archive import open_archiver
+    from cdp.kept_facts import keep_facts
 
-    archiver = open_archiver(settings, database)
+    archiver = open_archiver(settings, database, keep_facts)
     done: list[object] = []
     while not stop.is_set():
         try:

@@ -11,6 +11,7 @@ from cdp.archive.archive_folder import ArchiveFolder
 from cdp.archive.archived_events import ArchivedEvents
 from cdp.archive.archiver import Archiver, Ran
 from cdp.archive.erase_archived import Note, erase_archived
+from cdp.kept_facts import keep_facts
 from cdp.privacy.people_store import Slice
 from cdp.storage.database import Database
 from tests.support.privacy_desk import PrivacyWorld
@@ -54,7 +55,9 @@ class ArchiveWorld(PrivacyWorld):
 
     def archiver(self, *, keep_days: int = 0) -> Archiver:
         """What archives; unless ``keep_days`` says so, nothing is dropped from Postgres."""
-        return Archiver(self.database, self.folder_of_archive, 2, keep_days, lambda: TODAY)
+        return Archiver(
+            self.database, self.folder_of_archive, 2, keep_days, keep_facts, lambda: TODAY
+        )
 
     def archive(self, *, keep_days: int = 0) -> Ran:
         """Archive what is due."""

@@ -1,7 +1,8 @@
 """★ Closed days go into the archive, and out of Postgres when it holds them for certain.
 
     copy:    rows ─► files ─► Postgres says that these are the day ─► files of before go
-    drop:    rows = files, value by value ─► Postgres drops them, unless other rows have come
+    drop:    rows = files, value by value ─► what is kept of them ─► Postgres drops them, unless
+             other rows have come
     absorb:  rows that came after the drop ─► more files of the day ─► dropped as well
 
 Killed between any two lines, a day is what Postgres says it is, whole; files that are nobody's are
@@ -16,6 +17,7 @@ from datetime import date, datetime, timedelta
 
 import psycopg
 import pyarrow as pa
+from psycopg import sql
 
 from cdp.archive import archive_store as store
 from cdp.archive.archive_folder import ArchiveFolder
@@ -28,10 +30,17 @@ from cdp.archive.rewrite_part import tidy
 from cdp.archive.write_parts import write_parts
 from cdp.runtime.clock import now as clock_now
 from cdp.runtime.logs import get_logger
-from cdp.storage.database import Database, driver
+from cdp.storage.database import Database, Driver, driver
 from cdp.storage.partitions import list_partitions
 
 _log = get_logger(__name__)
+
+Keep = Callable[[Driver, sql.Identifier], None]
+"""Keeps, of the rows of a table that is about to be dropped, what is read of people in Postgres."""
+
+
+class _OthersCame(Exception):
+    """Rows are there that nobody has compared."""
 
 
 @dataclass(slots=True)
@@ -58,6 +67,7 @@ class Archiver:
     """Days after which a day is closed."""
     keep_days: int
     """Days that rows stay in Postgres; 0: for ever."""
+    keep: Keep
     now: Callable[[], datetime] = clock_now
 
     def run(self, through: date | None = None) -> Ran:
@@ -143,10 +153,14 @@ class Archiver:
         try:
             with self.database.transaction() as connection:
                 tx = driver(connection)
+                # Before the rows are locked: it reads them all. What is dropped is what it read.
+                self.keep(tx, store.name_table(day))
                 if not store.drop_table(tx, day, expected_rows=count, seq=seq):
-                    return False
+                    raise _OthersCame
                 store.add_parts(tx, added)
                 store.note_dropped(tx, day, seq=seq, rows=whole, now=self.now())
+        except _OthersCame:
+            return False
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             return False  # Somebody reads for long; the next run tries again.
         ran.dropped.append(day)

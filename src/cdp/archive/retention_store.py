@@ -28,12 +28,14 @@ WITH gone AS (
 SELECT source_number, event, count(*), array_agg(DISTINCT node_id) FROM gone GROUP BY 1, 2
 """
 
-# What was said of service stands beside the timeline too, as it was sent.
-_REMOVE_SERVICE = """
-DELETE FROM service_events e
+# What was said of service stands beside the timeline too, as it was sent; and what was kept of
+# touches, when their days were dropped.
+_REMOVE_BESIDE = """
+DELETE FROM {} e
  USING unnest(%s::int[], %s::text[], %s::timestamptz[]) AS c (number, event, before)
- WHERE e.source_number = c.number AND e.at < c.before AND c.event IN ('', e.name)
+ WHERE e.source_number = c.number AND e.at < c.before AND c.event IN ('', e.{})
 """
+_BESIDE = {"service_events": "name", "touch_facts": "event"}
 
 
 def read_rules(conn: Driver) -> list[Rule]:
@@ -79,7 +81,10 @@ def announce(conn: Driver, cutoffs: Sequence[Cutoff]) -> None:
             cutoffs,
         )
     columns = zip(*cutoffs, strict=True) if cutoffs else ((), (), ())
-    conn.execute(_REMOVE_SERVICE, [list(column) for column in columns])
+    asked = [list(column) for column in columns]
+    for table, name in _BESIDE.items():
+        statement = sql.SQL(_REMOVE_BESIDE).format(sql.Identifier(table), sql.Identifier(name))
+        conn.execute(statement, asked)
     close_batch(conn, open_batch(conn), BatchChanges())
 
 

@@ -39,12 +39,13 @@ def run_archive(
     from cdp.archive.archive_store import ArchiveBusy
     from cdp.archive.keep_time import let_go, read_cutoffs
     from cdp.archive.open_archive import open_archiver
+    from cdp.kept_facts import keep_facts
     from cdp.preflight import find_database_url, reach_database, require_schema
 
     settings = read_settings()
     with reach_database(find_database_url(settings)) as database:
         require_schema(database)
-        archiver = open_archiver(settings, database)
+        archiver = open_archiver(settings, database, keep_facts)
         if archiver is None:
             raise SetupError("there is no archive: CDP_ARCHIVE_URL is off")
         try:

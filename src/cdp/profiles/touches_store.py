@@ -3,7 +3,8 @@
 A *touch* is an event whose context names a campaign (``utm_*``, as the SDKs read them from the
 page's address), whose page's address has campaign parameters or a click id, or whose page was
 reached from another host. Who never came that way has none. Computed from the timeline, so it is
-right after every merge, unmerge and late event.
+right after every merge, unmerge and late event; of days that lie in the archive alone, from what
+was kept of their touches (``touch_facts_store``).
 """
 
 from __future__ import annotations
@@ -23,18 +24,8 @@ from cdp.storage.database import Driver
 _HINT = r"""[?&]|"campaign"|"referrer"\s*:\s*"[^"]|\\u"""
 _MARKED = f"[?&](utm_source|utm_campaign|{'|'.join(CLICK_IDS)})=[^&]"
 _HOST = r"^[a-z]+://(?:www\.)?([^/?#:]+)"
-# Both ends of the timeline are looked for node by node along its index, so the search ends at the
-# first touch that it meets.
-_END = """
-SELECT e.at, e.message_id, e.type, e.context::text AS context, e.properties::text AS properties,
-       (SELECT s.name FROM sources s WHERE s.number = e.source_number) AS via
-  FROM node_profiles np
- CROSS JOIN LATERAL (
-       SELECT v.*
-         FROM events v
-        WHERE v.node_id = np.node_id AND v.at >= np.since AND v.at < np.until
-          AND v.at <= %(now)s
-          AND (v.type = 'page' OR v.context::text ~ %(hint)s)
+IS_TOUCH = """
+(v.type = 'page' OR v.context::text ~ %(hint)s)
           -- Each object is taken out once, not once for every look at it.
           AND (SELECT coalesce(c.campaign ->> 'source', c.campaign ->> 'name', '') <> ''
                       OR c.page ->> 'url' ~ %(marked)s
@@ -44,10 +35,24 @@ SELECT e.at, e.message_id, e.type, e.context::text AS context, e.properties::tex
                               coalesce(v.context -> 'page',
                                        CASE WHEN v.type = 'page' THEN v.properties END) AS page
                        OFFSET 0) c)
-        ORDER BY v.at {order}, v.source_number {order}, v.message_id {order}
-        LIMIT 1) e
- WHERE np.profile_no = {{person}} {condition}
- ORDER BY e.at {order}, e.source_number {order}, e.message_id {order}
+"""
+"""Says of an event ``v`` whether it is a touch; with ``TOUCHES_PARAMETERS``."""
+_OF_SPAN = """
+v.node_id = np.node_id AND v.at >= np.since AND v.at < np.until AND v.at <= %(now)s"""
+_PLACE = "at {order}, source_number {order}, message_id {order}"
+_FOUND = "v.at, v.source_number, v.message_id, v.type, v.context, v.properties"
+# Both ends of the timeline are looked for node by node along its index, so the search ends at the
+# first touch that it meets; what was kept of days in the archive has the same order for its key.
+_END = f"""
+SELECT e.at, e.message_id, e.type, e.context::text AS context, e.properties::text AS properties,
+       (SELECT s.name FROM sources s WHERE s.number = e.source_number) AS via
+  FROM node_profiles np
+ CROSS JOIN LATERAL (
+       (SELECT {_FOUND} FROM events v WHERE {_OF_SPAN} AND {IS_TOUCH} ORDER BY {_PLACE} LIMIT 1)
+       UNION ALL
+       (SELECT {_FOUND} FROM touch_facts v WHERE {_OF_SPAN} ORDER BY {_PLACE} LIMIT 1)) e
+ WHERE np.profile_no = {{{{person}}}} {{condition}}
+ ORDER BY e.at {{order}}, e.source_number {{order}}, e.message_id {{order}}
  LIMIT 1
 """
 # Who has no last touch has no first one: that is not looked for from end to end a second time.

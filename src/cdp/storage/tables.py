@@ -775,6 +775,23 @@ service_events = Table(
     PrimaryKeyConstraint("node_id", "at", "source_number", "message_id"),
 )
 
+# The touches (``cdp.profiles.touches``) of days that were dropped because the archive has them, so
+# that a page finds a person's first one. Only what is shown of them, read as an event is.
+touch_facts = Table(
+    "touch_facts",
+    metadata,
+    Column("node_id", BigInteger, nullable=False),
+    _time("at"),
+    Column("source_number", Integer, nullable=False),
+    Column("message_id", Text, nullable=False),
+    # Its name, as rules of retention call it.
+    Column("event", Text),
+    Column("type", Text, nullable=False),
+    Column("context", JSON, nullable=False),
+    Column("properties", JSON, nullable=False),
+    PrimaryKeyConstraint("node_id", "at", "source_number", "message_id"),
+)
+
 # ── Accounts: companies and households ──────────────────────────────────────────────────────────
 
 # One numbering for all sources.
