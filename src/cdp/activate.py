@@ -24,6 +24,7 @@ from cdp.segments.members_engine import Pull
 from cdp.segments.membership_store import read_touched
 from cdp.segments.person_engine import Reader
 from cdp.storage.database import Database, Driver, driver
+from cdp.storage.tag_horizon_store import read_tag_horizon
 
 _READ_CAUSES = {
     "segment": """SELECT DISTINCT ON (profile_no) profile_no, cause, at FROM membership_changes
@@ -54,6 +55,7 @@ UNION
 SELECT profile_no FROM tag_changes
  WHERE key = ANY (%(tags)s) AND change_no > %(after)s AND change_no <= %(until)s
 """
+_TOLD = "SELECT profile_no FROM destination_rows WHERE destination_id = %(id)s"
 
 
 class DestinationPeople:
@@ -93,6 +95,10 @@ class DestinationPeople:
             "until": head.change_no,
         }
         found = {row[0] for row in connection.execute(_CHANGED, params)}
+        if destination.change_no < read_tag_horizon(connection).dropped_until:
+            # It rested for so long that nobody knows who lost a value meanwhile.
+            told = connection.execute(_TOLD, {"id": destination.destination_id})
+            found.update(row[0] for row in told)
         if head.seq > destination.seq:
             touched = read_touched(connection, destination.seq, head.seq).profiles
             concerned = connection.execute(_CONCERNED, {**params, "touched": touched})

@@ -7,6 +7,7 @@
     ├── NotFound         404
     ├── MethodNotAllowed 405
     ├── Conflict         409
+    ├── CursorExpired    410     what comes after the cursor is not kept: begin anew
     ├── TooLarge         413
     ├── Unprocessable    422     readable, but wrong at ``details.path``
     ├── TooManyRequests  429     carries ``retry_after``
@@ -69,6 +70,12 @@ class MethodNotAllowed(CdpError):
 
 class Conflict(CdpError):
     status = 409
+
+
+class CursorExpired(CdpError):
+    """What comes after the cursor was dropped: the caller's copy must be made anew."""
+
+    status = 410
 
 
 class TooLarge(CdpError):

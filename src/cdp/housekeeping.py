@@ -13,6 +13,7 @@ from cdp.access.audit_store import drop_audit_before
 from cdp.log.port import Log, LogUnavailable
 from cdp.profiles.feed_store import drop_feed_before
 from cdp.runtime.clock import now
+from cdp.segments.tag_retention_store import drop_tag_history_before
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
 from cdp.storage.ledger_packing import pack_ledger
@@ -56,6 +57,17 @@ def drop_old_tellings(settings: Settings, database: Database, stop: threading.Ev
                     before = now() - timedelta(days=settings.audit_days)
                     if not drop_audit_before(driver(connection), before):
                         break
+        stop.wait(_HOUR)
+
+
+def drop_old_tag_values(settings: Settings, database: Database, stop: threading.Event) -> None:
+    """Once an hour until ``stop`` is set, forget values of tags that were closed long ago."""
+    while not stop.is_set():
+        with suppress(sa.exc.SQLAlchemyError, psycopg.Error):
+            before = now() - timedelta(days=settings.tag_history_days)
+            for _ in drop_tag_history_before(database, before):
+                if stop.is_set():
+                    return
         stop.wait(_HOUR)
 
 

@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     profile_changes_days: float = Field(
         30, gt=0, description="Days that changes of profiles can be read by cursor."
     )
+    tag_history_days: float = Field(
+        400,
+        ge=1,
+        description="Days that values of tags are kept after others took their place.",
+    )
     profile_changes_topic: str = Field(
         "cdp.profile-changes", description="Kafka topic of changes of profiles; empty: none."
     )

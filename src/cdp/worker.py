@@ -17,7 +17,13 @@ import psycopg
 import sqlalchemy as sa
 
 from cdp.batch import Batch
-from cdp.housekeeping import drop_old_days, drop_old_refusals, drop_old_tellings, keep_ledger_small
+from cdp.housekeeping import (
+    drop_old_days,
+    drop_old_refusals,
+    drop_old_tag_values,
+    drop_old_tellings,
+    keep_ledger_small,
+)
 from cdp.identity.identifiers import identify
 from cdp.identity.identity_store import IdentityStore, ensure_salt
 from cdp.identity.rules_store import read_rules
@@ -316,6 +322,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
             (drop_old_days, (settings, database, log, stop)),
             (drop_old_refusals, (settings, database, stop)),
             (drop_old_tellings, (settings, database, stop)),
+            (drop_old_tag_values, (settings, database, stop)),
             (keep_ledger_small, (settings, database, stop)),
             (keep_archive, (settings, database, stop)),
             (look_after_identity, (database, identity, stop)),

@@ -91,9 +91,11 @@ def test_a_persons_values_are_told_as_they_were(served: Served) -> None:
 
     with served.database.transaction() as connection:
         tx = driver(connection)
-        assert read_tag_values(tx, "prf_user_id_ann", None) == []
-        assert [row["value"] for row in read_tag_values(tx, "prf_user_id_ann", then)] == ["=pro"]
-        assert read_tag_values(tx, "prf_user_id_ann", "2020-01-01T00:00:00Z") == []
+        assert read_tag_values(tx, "prf_user_id_ann", None, is_masked=False) == []
+        assert [
+            row["value"] for row in read_tag_values(tx, "prf_user_id_ann", then, is_masked=False)
+        ] == ["=pro"]
+        assert read_tag_values(tx, "prf_user_id_ann", "2020-01-01T00:00:00Z", is_masked=False) == []
 
 
 def test_changes_say_from_what_to_what(served: Served) -> None:

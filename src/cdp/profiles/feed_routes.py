@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from cdp.access.guard import require
 from cdp.access.scopes import Caller
-from cdp.errors import CdpError, Unprocessable
+from cdp.errors import CursorExpired, Unprocessable
 from cdp.profiles.feed_store import KINDS, FeedRow, catch_up, read_ends, read_feed
 from cdp.receipts import after_profiles
 from cdp.runtime.clock import format_time
@@ -34,12 +34,6 @@ _EXAMPLE = {
     ],
     "next": "WzQyLDBd",
 }  # fmt: skip
-
-
-class CursorExpired(CdpError):
-    """What comes after the cursor was dropped: the caller's copy must be made anew."""
-
-    status = 410
 
 
 def create_router(database: Database) -> APIRouter:

@@ -28,8 +28,7 @@ def read_tag_values(
     moment = read_query_time("at", at)
     if moment is None:
         return show_tags(tx, profile_id, is_masked=is_masked)
+    rows = tx.execute(_AS_OF, (profile_id, moment)).fetchall()
+    # Only now: what was dropped before it was read is known by then.
     require_known(tx, moment)
-    return [
-        show_tag(dict(zip(_SHOWN, row, strict=True)), is_masked=is_masked)
-        for row in tx.execute(_AS_OF, (profile_id, moment))
-    ]
+    return [show_tag(dict(zip(_SHOWN, row, strict=True)), is_masked=is_masked) for row in rows]

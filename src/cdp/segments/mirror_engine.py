@@ -7,7 +7,7 @@ that was lost, or left behind by a crash between the two commits, catches up fro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -85,8 +85,13 @@ def mark_mirror(duck: Duck, change_no: int, seq: int) -> None:
     duck.execute("INSERT INTO core.ledger_mirror VALUES (?, ?)", [change_no, seq])
 
 
-def catch_up(duck: Duck, libpq_url: str, change_no: int, seq: int) -> None:
-    """Replay the ledger's changes up to ``change_no``, which are committed, into the mirror."""
+def catch_up(
+    duck: Duck, libpq_url: str, change_no: int, seq: int, read_dropped: Callable[[], int]
+) -> None:
+    """Replay the ledger's changes up to ``change_no``, which are committed, into the mirror.
+
+    ``read_dropped`` returns the change up to which retention has cut the ledger by then.
+    """
     after, seen_seq = read_mirror(duck)
     if (after, seen_seq) == (change_no, seq):
         return
@@ -95,7 +100,16 @@ def catch_up(duck: Duck, libpq_url: str, change_no: int, seq: int) -> None:
         clear(duck)
         after = 0
     if after < change_no:
+        dropped = read_dropped()
+        if after < dropped:
+            # What it has not heard yet may never be told: that a value is gone.
+            clear(duck)
+            after = 0
         _replay(duck, libpq_url, after, change_no)
+        while after < (cut := read_dropped()) and cut != dropped:
+            dropped, after = cut, 0
+            clear(duck)
+            _replay(duck, libpq_url, after, change_no)
     mark_mirror(duck, change_no, seq)
 
 

@@ -20,6 +20,7 @@ from cdp.segments.membership_store import (
 from cdp.segments.mirror_engine import Duck
 from cdp.segments.refresh_reached import Engine
 from cdp.storage.database import Database, Driver, driver
+from cdp.storage.tag_horizon_store import read_tag_horizon
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,13 @@ class Ledger:
                 is_evaluator = take_refresh_lock(tx)
                 # Read after the lock: until then another evaluator may move it.
                 head = read_head(tx)
-                mirror.catch_up(duck, self._database.libpq_url, head.change_no, head.seq)
+                url = self._database.libpq_url
+                mirror.catch_up(
+                    duck,
+                    url,
+                    head.change_no,
+                    head.seq,
+                    lambda: read_tag_horizon(tx).dropped_until,
+                )
                 yield Opened(duck, tx, head, is_evaluator)
             self._before_mirror_commit()

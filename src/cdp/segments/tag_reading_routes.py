@@ -10,15 +10,17 @@ from cdp.access.masking import mask_value
 from cdp.runtime.clock import format_time
 from cdp.runtime.cursors import cut_page, decode_cursor, encode_cursor
 from cdp.segments import tag_failures_store, tag_values_engine, tags_store
-from cdp.segments.members_routes import read_since
+from cdp.segments.membership_store import read_head
 from cdp.segments.paths import read_path
 from cdp.segments.service import Limit, SegmentReader, Segments
 from cdp.segments.show_tag import read_and_show, read_computations, show_tag
-from cdp.segments.tag_history_routes import require_tag
+from cdp.segments.tag_history_routes import require_tag, show_known
 from cdp.segments.tag_moves import describe_move
+from cdp.segments.tag_place import read_place
 from cdp.segments.tags import CATEGORIES, require_one_of
 from cdp.segments.transitions import find_field
 from cdp.storage.database import driver
+from cdp.storage.tag_horizon_store import read_tag_horizon
 
 
 def add_reading(router: APIRouter, services: Segments) -> None:
@@ -80,19 +82,27 @@ def add_reading(router: APIRouter, services: Segments) -> None:
     def list_changes(
         caller: SegmentReader, key: str, since: str | None = None, limit: Limit = 100
     ) -> dict[str, Any]:
-        """List the values that profiles took and lost, in order; ``next`` is always given."""
+        """List the values that profiles took and lost, in order; ``next`` is always given.
+
+        Without ``since`` it begins with values that hold since before what is kept.
+        """
         freshness = services.freshness()
-        with services.database.transaction() as connection:
+        with services.database.snapshot() as connection:
             tx = driver(connection)
             tag = require_tag(tx, key)
-            after = read_since(key, since, tag.first_change_no)
-            found = tags_store.list_tag_changes(tx, key, after=after, limit=limit)
-        reached = found[-1].change_no if found else after
+            horizon = read_tag_horizon(tx)
+            place = read_place(key, since, tag.first_change_no, horizon.dropped_until)
+            found = tags_store.list_tag_changes(tx, key, after=place.change_no, limit=limit)
+            newest = read_head(tx).change_no
+        following = place.go_on(
+            [row.change_no for row in found], limit, newest, horizon.dropped_until
+        )
         field = find_field(tag.document)
         mask = _leave if caller.sees_personal else mask_value
         rows = [
             {
                 "profile_id": row.profile_id,
+                # Null, too, when it was closed before what is kept.
                 "from": mask(row.before),
                 "to": mask(row.value),
                 "value": mask(row.value),
@@ -103,7 +113,7 @@ def add_reading(router: APIRouter, services: Segments) -> None:
             }
             for row in found
         ]
-        return {"data": rows, "next": encode_cursor((key, reached)), **freshness}
+        return {"data": rows, "next": encode_cursor(following), **show_known(horizon), **freshness}
 
 
 def _leave(value: Any) -> Any:

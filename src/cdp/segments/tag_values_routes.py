@@ -25,6 +25,7 @@ from cdp.segments.tag_pull import PulledValue
 from cdp.segments.tag_value_files import WRITERS, show_value
 from cdp.segments.tags_store import Tag
 from cdp.storage.database import Driver, driver
+from cdp.storage.tag_horizon_store import read_tag_horizon
 
 
 def add_values(router: APIRouter, services: Segments) -> None:
@@ -89,6 +90,8 @@ def _read_cursor(tx: Driver, tag: Tag, cursor: str | None) -> tuple[int, str]:
         raise Unprocessable("bad_cursor", message, path="/cursor")
     if pinned < tag.first_change_no:
         raise Conflict("pull_outdated", f"{tag.key} was deleted and made anew; pull again")
+    if pinned < read_tag_horizon(tx).dropped_until:
+        raise Conflict("pull_outdated", f"{tag.key} is not known as it was then; pull again")
     return pinned, after
 
 

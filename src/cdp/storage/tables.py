@@ -1076,6 +1076,18 @@ tag_changes = Table(
     Index(None, "profile_id", "key", "change_no"),
 )
 
+# At most one row: up to where retention has cut ``tag_changes``.
+tag_horizon = Table(
+    "tag_horizon",
+    metadata,
+    Column("head_no", SmallInteger, primary_key=True, autoincrement=False),
+    # Of the changes up to it only those that still hold are left.
+    Column("dropped_until", BigInteger, nullable=False),
+    # Null: nothing that was closed is missing.
+    _time("known_from", nullable=True),
+    CheckConstraint("head_no = 1", name="one_row"),
+)
+
 # A tier that somebody has reached or sunk to, and that their tag takes when it has held long
 # enough.
 tag_moves = Table(
