@@ -68,14 +68,14 @@ def make_token(database: Database, *scopes: str) -> dict[str, str]:
 
 
 @contextmanager
-def serve_segments(database: Database, folder: Path) -> Iterator[Served]:
+def serve_segments(database: Database, folder: Path, *, timezone: str = "UTC") -> Iterator[Served]:
     """Serve the routes over an empty database and a new file."""
     engine = Engine(folder / "analytics.duckdb")
     queries = TagQueriesOnDuckDb(engine, 10)
     refresher = Refresher(
         database,
         engine,
-        timezone="UTC",
+        timezone=timezone,
         time_seconds=15,
         queries=queries,
         query_grace_seconds=10,
@@ -102,7 +102,7 @@ def serve_segments(database: Database, folder: Path) -> Iterator[Served]:
             raise NotFound("profile_not_found", "nobody is called so")
         return FoundPerson(row[0], row[1], Identifier(kind, value))
 
-    services = Segments(database, engine, refresher, find_person, "UTC", queries=queries)
+    services = Segments(database, engine, refresher, find_person, timezone, queries=queries)
     routers = [each.create_router(services) for each in (routes, members_routes, tags_routes)]
     app = FastAPI()
     app.state.progress = Progress(refresher.positions, refresher.positions)
