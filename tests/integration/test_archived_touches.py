@@ -146,6 +146,34 @@ def test_touches_of_a_device_that_becomes_shared_are_given_to_whose_time_it_was(
     assert [tell(world, f"user_id:{user}") for user in ("ann", "bob", "cleo")] == before
 
 
+def read_tablet(world: ArchiveWorld) -> list[Any]:
+    """What each of three people has of a tablet: events, and when the first and the last was."""
+    people = [world.find(f"user_id:{user}") for user in ("ann", "bob", "cleo")]
+    return [
+        sorted(
+            (one.events, one.first_seen, one.last_seen)
+            for one in person.nodes
+            if one.type == "anonymous_id"
+        )
+        for person in people
+        if person is not None
+    ]
+
+
+def test_counters_of_a_shared_device_stay_when_its_days_are_dropped(world: ArchiveWorld) -> None:
+    share_a_tablet(world)
+    world.receive([track("Seen", "late", at=days_ago(9.05), anonymousId="tablet")], days=7)
+    before = read_tablet(world)
+    assert any(events > 1 for person in before for events, *_ in person)
+    world.archive(keep_days=5)
+    assert world.query("SELECT count(*) FROM events") == [(0,)]
+    assert read_tablet(world) == before
+    world.do("delete", "user_id:ann")
+    left = {row[0] for row in world.query("SELECT message_id FROM shared_device_facts")}
+    assert {"t-8", "t-7"} <= left
+    assert not left & {"t-9", "late"}
+
+
 def test_nothing_is_left_of_the_touches_of_who_is_deleted(world: ArchiveWorld) -> None:
     for user in ("mark-ann", "bob"):
         world.receive(

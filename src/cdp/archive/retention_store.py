@@ -29,13 +29,13 @@ SELECT source_number, event, count(*), array_agg(DISTINCT node_id) FROM gone GRO
 """
 
 # What was said of service stands beside the timeline too, as it was sent; and what was kept of
-# touches, when their days were dropped.
+# days that were dropped.
 _REMOVE_BESIDE = """
 DELETE FROM {} e
  USING unnest(%s::int[], %s::text[], %s::timestamptz[]) AS c (number, event, before)
  WHERE e.source_number = c.number AND e.at < c.before AND c.event IN ('', e.{})
 """
-_BESIDE = {"service_events": "name", "touch_facts": "event"}
+_BESIDE = {"service_events": "name", "touch_facts": "event", "shared_device_facts": "event"}
 
 
 def read_rules(conn: Driver) -> list[Rule]:

@@ -18,12 +18,12 @@ from cdp.storage.database import Driver
 
 STORES = (
     "events", "traits", "consents", "consent_statements", "account_members", "manual_tag_values",
-    "service_events", "touch_facts", "orders", "order_reports", "links", "refusals",
-    "profile_changes", "identifiers", "profiles",
+    "service_events", "touch_facts", "shared_device_facts", "orders", "order_reports", "links",
+    "refusals", "profile_changes", "identifiers", "profiles",
 )  # fmt: skip
 _SAID = (
     "traits", "consents", "consent_statements", "account_members", "manual_tag_values",
-    "service_events", "touch_facts",
+    "service_events", "touch_facts", "shared_device_facts",
 )  # fmt: skip
 MOST_MESSAGES = 20_000
 """Messages of theirs that are looked for by name in the log."""

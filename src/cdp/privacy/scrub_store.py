@@ -28,7 +28,7 @@ _log = get_logger(__name__)
 TABLES: tuple[str, ...] = (
     "nodes", "identifier_forms", "links", "refusals", "node_profiles", "profiles",
     "profile_changes", "identity_decisions", "identity_suggestions", "traits", "consents",
-    "consent_statements", "service_events", "touch_facts", "orders",
+    "consent_statements", "service_events", "touch_facts", "shared_device_facts", "orders",
     "order_reports", "account_members", "manual_tag_values", "memberships", "tag_values",
     "tag_changes", "tag_moves", "rejected", "dead_letters", "imports", "import_rejected", "audit",
     "deliveries", "destination_rows", "privacy_jobs", "privacy_requests", "privacy_traces",

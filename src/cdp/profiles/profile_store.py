@@ -144,7 +144,8 @@ SELECT np.profile_no, n.node_id, n.type, n.value, n.source_numbers,
  CROSS JOIN LATERAL (SELECT np.since = '-infinity' AND np.until = 'infinity' AS is_whole) whole
   LEFT JOIN LATERAL (
        SELECT min(e.at) AS first_seen, max(e.at) AS last_seen, count(*) AS events
-         FROM events e
+         FROM (SELECT node_id, at FROM events
+               UNION ALL SELECT node_id, at FROM shared_device_facts) e
         WHERE NOT whole.is_whole AND e.node_id = np.node_id
           AND e.at >= np.since AND e.at < np.until
        ) slice ON NOT whole.is_whole

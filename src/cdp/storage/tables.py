@@ -792,6 +792,20 @@ touch_facts = Table(
     PrimaryKeyConstraint("node_id", "at", "source_number", "message_id"),
 )
 
+# When something was seen on devices that were shared when their days were dropped: what of it was
+# whose is counted.
+shared_device_facts = Table(
+    "shared_device_facts",
+    metadata,
+    Column("node_id", BigInteger, nullable=False),
+    _time("at"),
+    Column("source_number", Integer, nullable=False),
+    Column("message_id", Text, nullable=False),
+    # Its name, as rules of retention call it.
+    Column("event", Text),
+    PrimaryKeyConstraint("node_id", "at", "source_number", "message_id"),
+)
+
 # ── Accounts: companies and households ──────────────────────────────────────────────────────────
 
 # One numbering for all sources.
