@@ -245,9 +245,10 @@ def _make_import_routes(services: Services, runner: ImportRunner) -> APIRouter:
 def _make_destination_routes(services: Services, runner: DestinationRunner) -> APIRouter:
     from cdp.activate import check_references
     from cdp.activation import routes as destination_routes
+    from cdp.activation.service import Destinations
 
     return destination_routes.create_router(
-        destination_routes.Destinations(
+        Destinations(
             services.database,
             runner.people,
             runner.send,

@@ -25,9 +25,11 @@ from cdp.activation import deliveries_store, plan_deliveries
 from cdp.activation import routes as destination_routes
 from cdp.activation.runner import DestinationRunner
 from cdp.activation.send import make_send
+from cdp.activation.service import Destinations
 from cdp.log.kafka_topic import ensure_topic, open_admin
 from cdp.runtime.clock import now
 from cdp.runtime.error_answers import install_error_answers
+from cdp.segments.tag_retention_store import drop_tag_history_before
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
 from tests.support.receiver import Receiver, receive_webhooks
@@ -97,7 +99,7 @@ def open_desk(served: Served, folder: Path, *, allows_private: bool = True) -> I
         retention=timedelta(days=7),
         now=lambda: now() + desk.ahead,
     )
-    services = destination_routes.Destinations(
+    services = Destinations(
         served.database, people, send, check_references, runner.wake, allows_private
     )
     router = destination_routes.create_router(services)
@@ -332,13 +334,56 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(desk: Desk, receiver: Receiv
     assert "within 3 s" in desk.deliveries(hanging)[0]["last_error"]
 
 
-def test_of_an_endless_answer_only_the_beginning_is_read(desk: Desk, receiver: Receiver) -> None:
-    receiver.answer(200, b"x" * 5_000_000)
+@pytest.mark.parametrize(("status", "outcome"), [(200, "delivered"), (500, "queued")])
+def test_of_an_answer_of_a_gigabyte_only_the_beginning_is_read(
+    desk: Desk, receiver: Receiver, status: int, outcome: str
+) -> None:
+    receiver.answer(status, b"x" * 1_000_000, times=1_000)
     desk.buyer("ann")
     made = desk.create("webhook", {"url": receiver.url})
     desk.follow()
 
-    assert desk.deliveries(made)[0]["status"] == "delivered"
+    (delivery,) = desk.deliveries(made)
+    assert (delivery["status"], delivery["last_status"]) == (outcome, status)
+    # Some megabytes fit into the sockets of both.
+    assert receiver.answered_bytes < 100_000_000
+
+
+def test_a_redirect_is_not_followed(desk: Desk, receiver: Receiver) -> None:
+    desk.buyer("ann")
+    with receive_webhooks() as elsewhere:
+        receiver.answer(307, location=elsewhere.url)
+        made = desk.create("webhook", {"url": receiver.url})
+        desk.follow()
+
+        (delivery,) = desk.deliveries(made)
+        assert "redirects are not followed" in delivery["last_error"]
+        assert (len(receiver.received), len(elsewhere.received)) == (1, 0)
+
+
+def test_who_lost_a_value_while_a_receiver_rested_longer_than_that_is_known_leaves_it(
+    desk: Desk, receiver: Receiver
+) -> None:
+    ann = desk.buyer("ann")
+    desk.served.people.trait(ann, "plan", "pro", at=now() - 2 * HOUR)
+    cases = [{"when": {"trait": "plan", "op": "eq", "value": "pro"}, "then": "gold"}]
+    tier = {"key": "tier", "category": "value", "type": "text", "definition": {"cases": cases}}
+    desk.served.client.post("/v1/tags", json=tier)
+    made = desk.create("webhook", {"url": receiver.url}, segments=[], tags=["tier"])
+    desk.follow()
+    desk.client.patch(f"/v1/destinations/{made['id']}", json={"paused": True})
+    desk.served.people.trait(ann, "plan", "free", at=now() - HOUR)
+    desk.follow()
+    assert sum(drop_tag_history_before(desk.served.database, now() + HOUR)) == 2
+    with desk.served.database.transaction() as connection:
+        # Nobody knows any more whom the batches touched.
+        driver(connection).execute("UPDATE batches SET profiles = '{}'")
+
+    desk.client.patch(f"/v1/destinations/{made['id']}", json={"paused": False})
+    desk.follow()
+
+    told = [(row["change"], row.get("value")) for one in receiver.received for row in one.rows]
+    assert told == [("set", "gold"), ("removed", None)]
 
 
 def test_private_addresses_are_refused_when_made_and_when_a_name_leads_there(

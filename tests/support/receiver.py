@@ -6,7 +6,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,15 +37,17 @@ class Receiver:
 
     url: str
     received: list[Received] = field(default_factory=list)
-    answers: deque[tuple[int, dict[str, str], bytes]] = field(default_factory=deque)
+    answers: deque[tuple[int, dict[str, str], bytes, int]] = field(default_factory=deque)
+    answered_bytes: int = 0
+    """Of bodies, as far as somebody took them."""
     is_silent: bool = False
     """Whether it takes requests and never answers."""
     released: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        """Answer the next request so."""
+    def answer(self, status: int, body: bytes = b"", times: int = 1, **headers: str) -> None:
+        """Answer the next request so, with ``body`` so many times over."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.answers.append((status, named, body))
+        self.answers.append((status, named, body, times))
 
     def held(self) -> dict[str, dict[str, Any]]:
         """What a receiver holds that keeps the last row of each key."""
@@ -70,16 +72,20 @@ def receive_webhooks() -> Iterator[Receiver]:
             if receiver.is_silent:
                 receiver.released.wait(30)
                 return
-            status, more, content = (
-                receiver.answers.popleft() if receiver.answers else (204, {}, b"")
+            status, more, content, times = (
+                receiver.answers.popleft() if receiver.answers else (204, {}, b"", 1)
             )
             self.send_response(status)
             for name, value in more.items():
                 self.send_header(name, value)
             if status != 204:
-                self.send_header("content-length", str(len(content)))
+                self.send_header("content-length", str(len(content) * times))
             self.end_headers()
-            self.wfile.write(content)
+            # Whoever has heard enough hangs up.
+            with suppress(ConnectionError):
+                for _ in range(times):
+                    self.wfile.write(content)
+                    receiver.answered_bytes += len(content)
 
         def log_message(self, *_: Any) -> None:
             pass
