@@ -22,6 +22,8 @@ from cdp.cli.segment_commands import read_changes
 app = typer.Typer(help="Tags: values computed for every person.", no_args_is_help=True)
 
 _PAGE = 1000
+# Too long for a table: `cdp tag show` has them.
+_AT_LENGTH = ("definition", "inputs", "settings", "missing")
 
 
 @app.command("list")
@@ -33,7 +35,7 @@ def list_tags(as_json: JsonFlag = False) -> None:
         print_json(rows)
     else:
         print_rows(
-            [{k: v for k, v in row.items() if k != "definition"} for row in rows], as_json=False
+            [{k: v for k, v in row.items() if k not in _AT_LENGTH} for row in rows], as_json=False
         )
 
 
