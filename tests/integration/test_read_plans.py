@@ -41,6 +41,10 @@ INSERT INTO events (batch_id, ordinal, node_id, source_number, message_id, type,
                     received_at, properties, context)
 SELECT 1, node_id * 2 + i, node_id, 1, 'm' || i, 'track', 'Seen', now(), now(), '{}', '{}'
   FROM nodes, generate_series(0, 1) i;
+INSERT INTO touch_facts (node_id, at, source_number, message_id, type, context, properties)
+SELECT node_id, now(), 1, 'm', 'track', '{}', '{}' FROM nodes;
+INSERT INTO shared_device_facts (node_id, at, source_number, message_id)
+SELECT node_id, now(), 1, 'm' FROM nodes;
 INSERT INTO memberships (segment, profile_no, profile_id, entered_at, version)
 SELECT 'all', node_id, profile_id, now(), 1 FROM nodes;
 INSERT INTO tag_values (key, profile_no, profile_id, value, at, version)
