@@ -19,7 +19,7 @@ from cdp.segments.definitions import (
     order_units,
     resolve_tag,
 )
-from cdp.segments.refresh_plan import find_due_for_time, plan_refresh
+from cdp.segments.refresh_plan import find_due_for_time, plan_refresh, share_crossings
 
 BOUGHT = {"event": "Order Completed"}
 
@@ -190,3 +190,31 @@ def test_only_a_unit_in_whose_crossings_somebody_is_is_evaluated_for_time() -> N
     assert [(each.definition.key, each.whole, each.crossings) for each in found] == [
         ("a", False, frozenset({"e:30d:A"}))
     ]
+
+
+def test_segments_that_refer_to_none_are_asked_of_all_whom_time_may_have_moved_in_any() -> None:
+    crossed = {
+        UnitName("segment", "a"): frozenset({"e:1d:a"}),
+        UnitName("segment", "b"): frozenset({"e:2d:b"}),
+        UnitName("segment", "c"): frozenset({"e:3d:c"}),
+        UnitName("tag", "t"): frozenset({"e:4d:t"}),
+    }
+    units = [segment("a"), segment("b"), segment("c", {"segment": "a"}), tag("t")]
+
+    plan = share_crossings(plan_refresh(units, any_touched=True, crossed=crossed))
+
+    assert {each.definition.key: each.crossings for each in plan} == {
+        "a": frozenset({"e:1d:a", "e:2d:b"}),
+        "b": frozenset({"e:1d:a", "e:2d:b"}),
+        "c": frozenset({"e:3d:c"}),
+        "t": frozenset({"e:4d:t"}),
+    }
+
+
+def test_a_segment_for_everybody_shares_no_crossings() -> None:
+    crossed = {UnitName("segment", "b"): frozenset({"e:2d:b"})}
+    units = [segment("a", version=2), segment("b")]
+
+    plan = share_crossings(plan_refresh(units, any_touched=True, crossed=crossed))
+
+    assert [each.crossings for each in plan if each.whole] == [frozenset()]

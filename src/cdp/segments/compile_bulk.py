@@ -45,8 +45,11 @@ def trait_ballot(
         vote = f"CASE WHEN {test} THEN {-1 if absent_holds else 1} END"
         votes.append(f"WHEN {parameters.add(name)} THEN {vote}")
     names = parameters.add(list(traits), "VARCHAR[]")
+    copied = scope.copied_traits()
     newest = (
-        f"SELECT o.profile_no, t.name, {TRAIT_VALUE} AS value "
+        f"SELECT profile_no, name, value FROM {copied} WHERE name IN (SELECT unnest({names}))"
+        if copied is not None
+        else f"SELECT o.profile_no, t.name, {TRAIT_VALUE} AS value "
         f"FROM {owned_traits(scope)} "
         f'WHERE t.name IN (SELECT unnest({names})) AND t."at" <= {parameters.add(scope.now)} '
         "GROUP BY o.profile_no, t.name"
@@ -131,9 +134,8 @@ def _rows(columns: _Columns, scope: Scope, parameters: Parameters, more: str = "
     """Return the events of the names in ``columns``, with what is read of them."""
     named = parameters.add(list(columns.events), "VARCHAR[]")
     return (
-        f'SELECT o.profile_no, e.event, e."at"{more}{columns.extracted()} '
-        f"FROM {scope.table('events')} e JOIN {scope.owners()} o "
-        'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until '
+        f'SELECT profile_no, e.event, e."at"{more}{columns.extracted()} '
+        f"FROM {scope.owned_events()} "
         f'WHERE e.event IN (SELECT unnest({named})) AND e."at" <= {parameters.add(scope.now)}'
     )
 

@@ -81,9 +81,8 @@ def matching_events(
         if present:
             tests.append(json_holds("value", Comparison("exists"), scope.now, parameters))
     rows = (
-        f'SELECT o.profile_no, e."at", e.message_id, e.source_id{"".join(extracted)} '
-        f"FROM {scope.table('events')} e JOIN {scope.owners()} o "
-        f'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until '
+        f'SELECT profile_no, e."at", e.message_id, e.source_id{"".join(extracted)} '
+        f"FROM {scope.owned_events()} "
         f"WHERE e.event = {parameters.add(events.name)} "
         f"AND {scope.in_window(_TIME, events.within, parameters)}"
     )

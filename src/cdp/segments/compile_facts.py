@@ -38,6 +38,12 @@ def trait_members(
         for path, column in columns.items()
     )
     test, absent_holds = trait_test(rules, columns, scope, parameters)
+    copied = scope.copied_traits()
+    if copied is not None:
+        values = f"SELECT profile_no{extracted} FROM {copied} WHERE name = {parameters.add(name)}"
+        return as_members(
+            f"SELECT profile_no FROM ({values}) WHERE {test}", is_complement=absent_holds
+        )
     said = (
         'SELECT o.profile_no, t.value, t.part, t.rank, t."at", t.message_id, t.source_number '
         f"FROM {owned_traits(scope)} "

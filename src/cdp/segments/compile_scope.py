@@ -48,6 +48,22 @@ class Scope:
         table = self.table("node_profiles")
         return f"(SELECT node_id, since, until, profile_no FROM {table}{self._among()})"
 
+    def owned_events(self) -> str:
+        """Return the events ``e`` joined with whose they are (``profile_no``)."""
+        events = self.table("events")
+        if self.copied is not None:
+            return f"{events} e{self._among()}"
+        return (
+            f"{events} e JOIN {self.owners()} o "
+            'ON e.node_id = o.node_id AND e."at" >= o.since AND e."at" < o.until'
+        )
+
+    def copied_traits(self) -> str | None:
+        """Return the relation (profile_no, name, value) of what traits amount to, in the copies."""
+        if self.copied is None:
+            return None
+        return f"(SELECT profile_no, name, value FROM {self.table('trait_values')}{self._among()})"
+
     def everyone(self) -> str:
         """Return the relation of the profiles that are looked at."""
         return f"(SELECT profile_no FROM {self.table('profiles')}{self._among()})"

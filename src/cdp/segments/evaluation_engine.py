@@ -19,8 +19,8 @@ from cdp.segments.findings_engine import Among, Findings, Manual, ReadRule
 from cdp.segments.membership_store import Touched
 from cdp.segments.mirror_engine import Duck, fetch
 from cdp.segments.refresh_plan import Evaluation
-from cdp.segments.scope_engine import CopiedFacts
-from cdp.segments.touched_engine import fill_scope, find_touched
+from cdp.segments.scope_engine import MOST_COPIED, CopiedFacts
+from cdp.segments.touched_engine import count_rows, fill_scope, find_touched
 
 _EVERY_SCOPE = "SELECT profile_no FROM touched UNION SELECT profile_no FROM crossed"
 
@@ -43,7 +43,7 @@ class Evaluator:
         self.read_rule = read_rule
         self.before_settling: Callable[[Evaluation], None] | None = None
         """Is told of a tag once ``found`` holds what its definition says, and may change it."""
-        self._facts = CopiedFacts(duck)
+        self._facts = CopiedFacts(duck, now)
         self._findings = Findings(
             duck, self._facts, now=now, timezone=timezone, read_rule=read_rule
         )
@@ -59,6 +59,10 @@ class Evaluator:
         """
         self._scope = None
         return find_touched(self.duck, touched, since, self.now)
+
+    def are_all_few(self) -> bool:
+        """Whether the touched and all whom time may have moved are few enough to be copied."""
+        return count_rows(self.duck, f"({_EVERY_SCOPE})") <= MOST_COPIED
 
     def open_scope(
         self, dependencies: Collection[UnitName], crossings: Collection[str] = ()
@@ -88,7 +92,7 @@ class Evaluator:
         return [row[0] for row in self.duck.execute("SELECT profile_no FROM scope").fetchall()]
 
     def evaluate_segment(self, evaluation: Evaluation) -> None:
-        """Find who enters and who leaves, and apply it."""
+        """Find who enters and who leaves, and apply it before anybody asks who is in it."""
         if not self._look_at(evaluation):
             return
         definition = evaluation.definition
@@ -167,7 +171,9 @@ class Evaluator:
         return evaluation.whole or self._scope_size > 0
 
     def _among(self, whole: bool) -> Among:
-        return Among(whole, self._is_copied and not whole)
+        is_copied = self._is_copied and not whole
+        # Everybody in scope is copied: as many are the same.
+        return Among(whole, is_copied, is_copied and self._facts.size == self._scope_size)
 
     def _name(self, table: str) -> str:
         """Return what a table of ``core`` is called, or its copy where that is looked at."""

@@ -57,6 +57,8 @@ class Among(NamedTuple):
     """Of everybody, or of the profiles in ``scope``."""
     is_copied: bool
     """Whether facts are to be read from the copies of those in ``scope``."""
+    is_exact: bool = False
+    """Whether there are copies of nobody else, so that none is to be left out."""
 
 
 class Findings:
@@ -170,7 +172,7 @@ class Findings:
             rule,
             self._now,
             self._timezone,
-            scope=not among.whole,
+            scope=not (among.whole or among.is_exact),
             copied=among.is_copied,
             typed={} if among.is_copied else find_typed(self._duck),
         )

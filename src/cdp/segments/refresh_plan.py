@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -68,6 +68,26 @@ def plan_refresh(
             )
             planned.add(definition.name)
     return plan
+
+
+def share_crossings(plan: Iterable[Evaluation]) -> list[Evaluation]:
+    """Let the segments of ``plan`` be asked of everybody whom time may have moved in any of them.
+
+    Whom it has not moved keeps his answer, and segments that ask the same people are settled
+    together. Those that refer to others ask people of their own anyway.
+    """
+    evaluations = list(plan)
+    asked = [each for each in evaluations if _can_share(each)]
+    shared = frozenset[str]().union(*(each.crossings for each in asked))
+    return [replace(each, crossings=shared) if _can_share(each) else each for each in evaluations]
+
+
+def _can_share(evaluation: Evaluation) -> bool:
+    return (
+        evaluation.definition.kind == "segment"
+        and not evaluation.whole
+        and not evaluation.dependencies
+    )
 
 
 def find_due_for_time(

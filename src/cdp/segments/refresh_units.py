@@ -23,7 +23,7 @@ from cdp.segments.mirror_engine import Duck
 from cdp.segments.parse import NormaliseIdentifier, parse_rule
 from cdp.segments.refresh_built_ins import BuiltInUnits
 from cdp.segments.refresh_pace import Pace
-from cdp.segments.refresh_plan import EARLIEST, Evaluation, plan_refresh
+from cdp.segments.refresh_plan import EARLIEST, Evaluation, plan_refresh, share_crossings
 from cdp.segments.refresh_sql import SqlUnits
 from cdp.segments.rules import Rule
 from cdp.segments.unit_failures import UnitFailed, UnitFailures
@@ -107,7 +107,7 @@ class RefreshUnits:
             skipped=skipped,
         )
         plan = self._sql.settle_plan(self._built_ins.settle_plan(plan, built_in_due))
-        for evaluation in plan:
+        for evaluation in share_crossings(plan) if evaluator.are_all_few() else plan:
             self._evaluate_unit(evaluator, tx, evaluation)
         return plan
 

@@ -73,7 +73,7 @@ def find_touched(duck: Duck, touched: Touched, since: datetime, now: datetime) -
     ):
         duck.execute(_TOUCHED, {"since": since, "now": now})
     duck.execute(_NOBODY_CROSSED)
-    return _count(duck, "touched")
+    return count_rows(duck, "touched")
 
 
 def fill_scope(duck: Duck, dependencies: Collection[UnitName], crossings: Collection[str]) -> int:
@@ -90,9 +90,10 @@ def fill_scope(duck: Duck, dependencies: Collection[UnitName], crossings: Collec
         },
     )
     duck.execute(_SCOPE_PROFILES)
-    return _count(duck, "scope")
+    return count_rows(duck, "scope")
 
 
-def _count(duck: Duck, relation: str) -> int:
+def count_rows(duck: Duck, relation: str) -> int:
+    """Return how many rows a relation has."""
     row: Any = duck.execute(f"SELECT count(*) FROM {relation}").fetchone()
     return int(row[0])
