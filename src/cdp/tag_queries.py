@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from cdp.analytics import catalogue, guard
 from cdp.analytics.batches_engine import read_batches
-from cdp.analytics.engine import Duck, Engine, QueryTimeout, select, stop_after
+from cdp.analytics.engine import Duck, Engine, QueryTimeout, select
+from cdp.analytics.headroom_engine import MemoryNeeded
 from cdp.errors import Unavailable, Unprocessable
 from cdp.segments.sql_tags import SqlFailed, SqlValues
 
@@ -47,11 +48,11 @@ class TagQueriesOnDuckDb:
     def check(self, sql: str, type: str | None) -> str:
         """See ``TagQueries``. Nothing is run."""
         try:
-            with self._engine.cursor() as duck, stop_after(duck, self._seconds):
+            with self._engine.ask(timeout=self._seconds) as duck:
                 found = read_type(_bind(duck, sql)[1])
         except guard.Refused as error:
             raise Unprocessable("sql_refused", str(error), path=_PATH) from error
-        except (guard.Unreadable, QueryTimeout) as error:
+        except (guard.Unreadable, QueryTimeout, MemoryNeeded) as error:
             raise Unprocessable("sql_error", str(error), path=_PATH) from error
         except SqlFailed as error:
             raise Unprocessable(error.code, error.message, path=_PATH) from error
@@ -69,13 +70,15 @@ class TagQueriesOnDuckDb:
     def run(self, sql: str, values: SqlValues) -> pa.Table:
         """See ``TagQueries``."""
         try:
-            with self._engine.cursor() as duck, stop_after(duck, self._seconds):
+            with self._engine.ask(timeout=self._seconds) as duck:
                 text, columns = _bind(duck, sql, "masked" if values.is_masked else "main")
                 rows = _collect(select(duck, _wrap(text, dict(columns)["value"])))
         except (guard.Refused, guard.Unreadable) as error:
             raise SqlFailed("sql_refused", str(error)) from error
         except QueryTimeout as error:
             raise SqlFailed("sql_timeout", str(error)) from error
+        except MemoryNeeded as error:
+            raise SqlFailed("sql_memory", str(error)) from error
         except duckdb.OutOfMemoryException as error:
             message = "the query needs more memory than it may use"
             raise SqlFailed("sql_memory", message) from error

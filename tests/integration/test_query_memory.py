@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -15,13 +15,32 @@ import pytest
 from cdp.analytics.engine import Engine
 from cdp.analytics.query import run_query
 from cdp.errors import Unprocessable
+from cdp.segments.sql_tags import SqlFailed, SqlValues
+from cdp.tag_queries import TagQueriesOnDuckDb
 
 # Holds most of the memory, and never ends by itself.
 SQUATTER = """
 with held as materialized (select list(n) as l from range(3000000) t(n))
-select count(*) from range(1000000000000) t(n), held where hash(n) = len(l)
+select 'nobody' as profile_id, count(*) as value
+  from range(1000000000000) t(n), held where hash(n) = len(l)
 """
 SOME = "CREATE OR REPLACE TEMP TABLE wanted AS SELECT list(n) AS l FROM range(5000000) t(n)"
+
+
+Ask = Callable[[Engine], tuple[str, str]]
+"""Has a statement that never ends run; returns the code and the message of its failure."""
+
+
+def _query(engine: Engine) -> tuple[str, str]:
+    with pytest.raises(Unprocessable) as failed:
+        run_query(engine, SQUATTER, None, schema="main", limit=10, timeout=600)
+    return failed.value.code, failed.value.message
+
+
+def _compute_tag(engine: Engine) -> tuple[str, str]:
+    with pytest.raises(SqlFailed) as failed:
+        TagQueriesOnDuckDb(engine, 600).run(SQUATTER, SqlValues("number"))
+    return failed.value.code, failed.value.message
 
 
 @pytest.fixture
@@ -39,17 +58,21 @@ def test_a_process_in_which_memory_runs_out_again_and_again_goes_on(tmp_path: Pa
     assert found == {"codes": ["sql_error"], "is_whole": True, "is_lost": False}
 
 
-def test_the_writer_that_lacks_memory_gets_that_of_peoples_statements(engine: Engine) -> None:
-    told: list[Unprocessable] = []
-    asking = threading.Thread(target=_ask, args=(engine, told))
+@pytest.mark.parametrize("ask", [_query, _compute_tag])
+def test_the_writer_that_lacks_memory_gets_that_of_peoples_statements(
+    engine: Engine, ask: Ask
+) -> None:
+    told: list[tuple[str, str]] = []
+    asking = threading.Thread(target=lambda: told.append(ask(engine)))
     asking.start()
     while asking.is_alive() and _held(engine) < 50_000_000:
         pass
     with pytest.raises(duckdb.OutOfMemoryException), engine.write() as duck:
         duck.execute(SOME)
     asking.join()
-    assert told[0].code == "sql_error"
-    assert "memory ran out" in told[0].message
+    code, message = told[0]
+    assert code == ("sql_error" if ask is _query else "sql_memory")
+    assert "memory ran out" in message
     with engine.write() as duck:
         duck.execute(SOME)
 
@@ -67,13 +90,6 @@ def test_the_memory_limit_is_what_it_was_after_statements_were_stopped(engine: E
             timeout=600,
         )
     assert engine.read(setting).to_pylist() == before
-
-
-def _ask(engine: Engine, told: list[Unprocessable]) -> None:
-    try:
-        run_query(engine, SQUATTER, None, schema="main", limit=10, timeout=600)
-    except Unprocessable as error:
-        told.append(error)
 
 
 def _held(engine: Engine) -> int:

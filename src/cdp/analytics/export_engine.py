@@ -12,6 +12,7 @@ import pyarrow.parquet as pa_parquet
 
 from cdp.analytics import catalogue
 from cdp.analytics.answer_formats import Columns, to_csv_header, to_csv_lines, to_records
+from cdp.analytics.batches_engine import read_batches
 from cdp.analytics.engine import Engine, select
 from cdp.analytics.query import Schema, show_plainly
 from cdp.analytics.quote import quote_name
@@ -60,7 +61,7 @@ def _read(
             raise NotFound("table_not_found", f"there is no table {table}; GET /v1/schema")
         relation, columns = show_plainly(select(duck, f"SELECT * FROM {quote_name(table)}"))
         reader = relation.to_arrow_reader(_BATCH_ROWS)
-        yield from _WRITERS[format](columns, reader.schema, _count(reader, note))
+        yield from _WRITERS[format](columns, reader.schema, _count(read_batches(reader), note))
 
 
 def _count(batches: Batches, note: Callable[[int], None]) -> Batches:
