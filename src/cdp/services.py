@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cdp.access.read_audit import ReadAudit
 from cdp.access.token_directory import TokenDirectory
-from cdp.activation.destination_metrics import DestinationCollector
-from cdp.archive.archive_metrics import ArchiveCollector
+from cdp.activation.destination_metrics import read_destination_metrics
+from cdp.archive.archive_metrics import read_archive_metrics
 from cdp.current_rules import CurrentRules
 from cdp.errors import SetupError
 from cdp.identity.identity_metrics import IdentityCollector
@@ -25,13 +25,14 @@ from cdp.lag_watch import LagWatch
 from cdp.log.open import open_log
 from cdp.log.port import Log
 from cdp.plan.plan_book import PlanBook, PlanCollector
-from cdp.profiles.profile_metrics import ProfileCollector
+from cdp.profiles.profile_metrics import read_profile_metrics
 from cdp.receipts import Progress
 from cdp.record_kinds import list_record_kinds
 from cdp.runtime.metrics import Metrics
 from cdp.runtime.recent_errors import RecentErrors
 from cdp.settings import Settings
 from cdp.storage.database import Database, driver
+from cdp.storage.database_collector import DatabaseCollector
 from cdp.storage.positions import read_positions
 
 if TYPE_CHECKING:
@@ -152,12 +153,12 @@ def open_services(settings: Settings, roles: frozenset[str]) -> Services:
             settings, database, log, analytics.engine, analytics.refresher
         )
         services.destinations = make_destinations(services, analytics)
-        services.metrics.registry.register(DestinationCollector(database))
+        services.metrics.registry.register(DatabaseCollector(database, read_destination_metrics))
     services.metrics.registry.register(PlanCollector(services.plan))
     if "api" in roles:
         services.metrics.registry.register(IdentityCollector(database))
-        services.metrics.registry.register(ArchiveCollector(database))
-        services.metrics.registry.register(ProfileCollector(database))
+        for read in (read_archive_metrics, read_profile_metrics):
+            services.metrics.registry.register(DatabaseCollector(database, read))
     if "ingest" in roles:
         services.metrics.watch_ingest(
             lambda: services.writer.buffered_bytes, lambda: services.gate.retry_after > 0

@@ -10,11 +10,12 @@ import pytest
 from cdp.included_parts import read_refused_part
 from cdp.log.postgres_log import PostgresLog
 from cdp.model import Identifier
-from cdp.profiles.profile_metrics import ProfileCollector
+from cdp.profiles.profile_metrics import read_profile_metrics
 from cdp.profiles.profile_parts import PartQuery
 from cdp.profiles.profile_store import find_people
 from cdp.runtime.clock import now
 from cdp.storage.database import Database, driver
+from cdp.storage.database_collector import DatabaseCollector
 from tests.support.outcome_stack import OutcomeStack
 
 
@@ -43,7 +44,7 @@ def _read_part(database: Database, user: str) -> Any:
 
 
 def _read_metric(database: Database) -> float:
-    [family] = ProfileCollector(database).collect()
+    [family] = DatabaseCollector(database, read_profile_metrics).collect()
     [sample] = family.samples
     return float(sample.value)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from cdp.storage.database import Database, driver
+from cdp.storage.database import Driver
 
 _READ = """
 SELECT d.destination_id, d.type, d.status = 'paused',
@@ -20,34 +18,21 @@ SELECT d.destination_id, d.type, d.status = 'paused',
 """
 
 
-class DestinationCollector(Collector):
-    """Gives how each destination stands; nothing while Postgres is away."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry must not ask Postgres for names."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Read and give everything."""
-        labels = ["destination", "type"]
-        paused = GaugeMetricFamily(
-            "cdp_destination_paused", "1 when nothing is sent any more.", labels=labels
-        )
-        waiting = GaugeMetricFamily(
-            "cdp_destination_waiting", "Deliveries that have not arrived.", labels=labels
-        )
-        age = GaugeMetricFamily(
-            "cdp_destination_oldest_seconds", "Age of the oldest of these.", labels=labels
-        )
-        with suppress(Exception):
-            with self._database.snapshot() as connection:
-                rows = driver(connection).execute(_READ).fetchall()
-            for destination_id, type, is_paused, count, seconds in rows:
-                named = [destination_id, type]
-                paused.add_metric(named, float(is_paused))
-                waiting.add_metric(named, count)
-                age.add_metric(named, seconds)
-            yield from (paused, waiting, age)
+def read_destination_metrics(connection: Driver) -> Iterator[Metric]:
+    """Give how each destination stands."""
+    labels = ["destination", "type"]
+    paused = GaugeMetricFamily(
+        "cdp_destination_paused", "1 when nothing is sent any more.", labels=labels
+    )
+    waiting = GaugeMetricFamily(
+        "cdp_destination_waiting", "Deliveries that have not arrived.", labels=labels
+    )
+    age = GaugeMetricFamily(
+        "cdp_destination_oldest_seconds", "Age of the oldest of these.", labels=labels
+    )
+    for destination_id, type, is_paused, count, seconds in connection.execute(_READ):
+        named = [destination_id, type]
+        paused.add_metric(named, float(is_paused))
+        waiting.add_metric(named, count)
+        age.add_metric(named, seconds)
+    yield from (paused, waiting, age)

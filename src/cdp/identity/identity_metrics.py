@@ -11,7 +11,6 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.registry import Collector
 
 from cdp.identity.replay_tally import (
     ACCEPTED,
@@ -27,7 +26,8 @@ from cdp.identity.replay_tally import (
     tally,
 )
 from cdp.identity.tally_store import flush, read_counts, read_gauges
-from cdp.storage.database import Database, driver
+from cdp.storage.database import Database, Driver
+from cdp.storage.database_collector import DatabaseCollector
 
 _GAUGES = {
     "hot_identifiers": "Identifiers whose links are withdrawn: they tie too many people together.",
@@ -38,23 +38,21 @@ _GAUGES = {
 }
 
 
-class IdentityCollector(Collector):
+class IdentityCollector(DatabaseCollector):
     """Gives what all workers counted, and how things stand; nothing while Postgres is away."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry must not ask Postgres for names."""
-        return iter(())
+        super().__init__(database, _read)
 
     def collect(self) -> Iterator[Metric]:
-        """Read and give everything."""
+        """Read and give everything, this process's own counts too."""
         with suppress(Exception):
             flush(self._database, tally)
-            with self._database.snapshot() as connection:
-                counts, gauges = read_counts(driver(connection)), read_gauges(driver(connection))
-            yield from list(_show(counts, gauges))
+        yield from super().collect()
+
+
+def _read(connection: Driver) -> Iterator[Metric]:
+    yield from _show(read_counts(connection), read_gauges(connection))
 
 
 def _show(counts: Counts, gauges: dict[str, float]) -> Iterator[Metric]:
