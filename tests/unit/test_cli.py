@@ -15,7 +15,7 @@ import typer
 from cdp.cli.client import ApiClient, ApiRefused, name_profile, open_client
 from cdp.cli.doctor import hide_secret
 from cdp.cli.output import print_rows, read_document
-from cdp.cli.segment_commands import read_changes
+from cdp.cli.pull import read_changes
 from cdp.cli.serve import read_roles
 from cdp.cli.up import describe_run, name_command, name_workers
 from cdp.errors import SetupError

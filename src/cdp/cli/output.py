@@ -91,12 +91,3 @@ def read_document(text: str, what: str) -> Any:
         raise typer.BadParameter(f"{what}: {error.strerror}: {text[1:]}") from error
     except ValueError as error:
         raise typer.BadParameter(f"{what} is not JSON: {error}") from error
-
-
-FORMATS = ("table", "json", "ndjson", "csv", "parquet")
-
-
-def require_format(form: str) -> None:
-    """Raise ``typer.BadParameter`` (exit 2) for what is no format of a pull."""
-    if form not in FORMATS:
-        raise typer.BadParameter(f"one of {', '.join(FORMATS)}", param_hint="--format")

@@ -6,23 +6,31 @@ from typing import Annotated, Any
 
 import typer
 
-from cdp.cli.client import ApiClient, name_profile, open_client
+from cdp.cli.client import name_profile, open_client
 from cdp.cli.output import (
     JsonFlag,
-    error_console,
     print_json,
     print_record,
     print_rows,
     read_document,
-    require_format,
+)
+from cdp.cli.pull import (
+    Channel,
+    Consent,
+    Fields,
+    Form,
+    MostChanges,
+    MostRows,
+    Pull,
+    Since,
+    print_changes,
+    print_pull,
 )
 
 app = typer.Typer(help="Segments: rules and who is in them.", no_args_is_help=True)
 
 Key = Annotated[str, typer.Argument(metavar="KEY")]
 RuleOption = Annotated[str, typer.Option("--rule", help="The rule as JSON, @file or -.")]
-
-_PAGE = 1000
 
 
 @app.command("list")
@@ -134,60 +142,26 @@ def check_segments(as_json: JsonFlag = False) -> None:
 @app.command("members")
 def list_members(
     key: Key,
-    fields: Annotated[str | None, typer.Option(help="Such as email,traits.city.")] = None,
-    form: Annotated[str, typer.Option("--format", help="table, ndjson, csv or parquet.")] = "table",
-    consent: Annotated[str | None, typer.Option(help="Only who consents to this.")] = None,
-    channel: Annotated[str | None, typer.Option(help="… by this channel: email, sms…")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many (tables).")] = None,
+    fields: Fields = None,
+    form: Form = "table",
+    consent: Consent = None,
+    channel: Channel = None,
+    limit: MostRows = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Pull the members, all of them unless limited."""
-    require_format(form)
-    path = f"/v1/segments/{key}/members"
-    params = {"fields": fields, "consent": consent, "channel": channel}
+    pull = Pull(fields, consent, channel)
     with open_client() as client:
-        if form in ("ndjson", "csv", "parquet"):
-            client.write_out(path, {**params, "format": form})
-            return
-        rows = []
-        for row in client.pages(path, limit=min(limit or 1000, 1000), **params):
-            rows.append(row)
-            if limit is not None and len(rows) >= limit:
-                break
-    print_rows(rows, as_json=as_json or form == "json")
+        print_pull(client, f"/v1/segments/{key}/members", pull, form, limit, as_json=as_json)
 
 
 @app.command("changes")
 def list_changes(
-    key: Key,
-    since: Annotated[str | None, typer.Option(help="The `next` of the last answer.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    as_json: JsonFlag = False,
+    key: Key, since: Since = None, limit: MostChanges = None, as_json: JsonFlag = False
 ) -> None:
     """Show who entered and left, all of it unless limited; `next` continues where this ends."""
     with open_client() as client:
-        answer = read_changes(client, f"/v1/segments/{key}/changes", since, limit)
-    if as_json:
-        print_json(answer)
-        return
-    print_rows(answer["data"], as_json=False)
-    error_console().print(f"continue with --since {answer['next']}", style="dim")
-
-
-def read_changes(
-    client: ApiClient, path: str, since: str | None, limit: int | None
-) -> dict[str, Any]:
-    """Return the changes at ``path`` after ``since``, up to ``limit``, in the shape of one page."""
-    rows: list[dict[str, Any]] = []
-    while True:
-        size = min(_PAGE, limit - len(rows)) if limit is not None else _PAGE
-        params = {"since": since, "limit": size}
-        page: dict[str, Any] = client.call("GET", path, params=params)
-        rows += page["data"]
-        since = page["next"]
-        # `next` is given at the end too; what ends is a page that is not full.
-        if len(page["data"]) < size or len(rows) == limit:
-            return {**page, "data": rows}
+        print_changes(client, f"/v1/segments/{key}/changes", since, limit, as_json=as_json)
 
 
 @app.command("why")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -10,18 +9,26 @@ import typer
 from cdp.cli.client import open_client, read_name
 from cdp.cli.output import (
     JsonFlag,
-    error_console,
     print_json,
     print_record,
     print_rows,
     read_document,
-    require_format,
 )
-from cdp.cli.segment_commands import read_changes
+from cdp.cli.pull import (
+    Channel,
+    Consent,
+    Fields,
+    Form,
+    MostChanges,
+    MostRows,
+    Pull,
+    Since,
+    print_changes,
+    print_pull,
+)
 
 app = typer.Typer(help="Tags: values computed for every person.", no_args_is_help=True)
 
-_PAGE = 1000
 # Too long for a table: `cdp tag show` has them.
 _AT_LENGTH = ("definition", "inputs", "settings", "missing")
 
@@ -103,23 +110,17 @@ def show_history(
 @app.command("values")
 def list_values(
     key: str,
-    fields: Annotated[str | None, typer.Option(help="Such as email,traits.city.")] = None,
-    form: Annotated[str, typer.Option("--format", help="table, ndjson, csv or parquet.")] = "table",
-    consent: Annotated[str | None, typer.Option(help="Only who consents to this.")] = None,
-    channel: Annotated[str | None, typer.Option(help="… by this channel: email, sms…")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many (tables).")] = None,
+    fields: Fields = None,
+    form: Form = "table",
+    consent: Consent = None,
+    channel: Channel = None,
+    limit: MostRows = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Pull everybody's values, all of them unless limited."""
-    require_format(form)
-    path = f"/v1/tags/{key}/values"
-    params = {"fields": fields, "consent": consent, "channel": channel}
+    pull = Pull(fields, consent, channel)
     with open_client() as client:
-        if form in ("ndjson", "csv", "parquet"):
-            client.write_out(path, {**params, "format": form})
-            return
-        rows = islice(client.pages(path, limit=min(limit or _PAGE, _PAGE), **params), limit)
-        print_rows(rows, as_json=as_json or form == "json")
+        print_pull(client, f"/v1/tags/{key}/values", pull, form, limit, as_json=as_json)
 
 
 @app.command("set")
@@ -141,20 +142,13 @@ def set_value(
 
 @app.command("changes")
 def list_changes(
-    key: str,
-    since: Annotated[str | None, typer.Option(help="The `next` of the last answer.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    as_json: JsonFlag = False,
+    key: str, since: Since = None, limit: MostChanges = None, as_json: JsonFlag = False
 ) -> None:
     """Show who took which value and why, all of it unless limited; `next` continues from here."""
-    with open_client() as client:
-        answer = read_changes(client, f"/v1/tags/{key}/changes", since, limit)
-    if as_json:
-        print_json(answer)
-        return
     columns = ("at", "profile_id", "from", "to", "cause", "reason", "version")
-    print_rows(answer["data"], columns, as_json=False)
-    error_console().print(f"continue with --since {answer['next']}", style="dim")
+    path = f"/v1/tags/{key}/changes"
+    with open_client() as client:
+        print_changes(client, path, since, limit, columns=columns, as_json=as_json)
 
 
 @app.command("show")
