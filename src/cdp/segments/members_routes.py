@@ -26,7 +26,14 @@ from cdp.segments.members_engine import Pull
 from cdp.segments.person_engine import read_person_facts
 from cdp.segments.purposes import list_purposes
 from cdp.segments.segments_store import Segment
-from cdp.segments.service import Limit, SegmentReader, Segments
+from cdp.segments.service import (
+    Channel,
+    Limit,
+    PulledFields,
+    Purposes,
+    SegmentReader,
+    Segments,
+)
 from cdp.segments.show_segment import segment_not_found
 from cdp.storage.database import driver
 
@@ -47,14 +54,10 @@ def _add_pull(router: APIRouter, services: Segments) -> None:
         caller: SegmentReader,
         response: Response,
         key: str,
-        fields: Annotated[str | None, Query(description="email,traits.city,tags.rfm.group")] = None,
+        fields: PulledFields = None,
         format: Format = "json",
-        consent: Annotated[
-            str | None, Query(description="Only who granted these purposes, comma-separated.")
-        ] = None,
-        channel: Annotated[
-            str | None, Query(description="The channel that they may be reached by: email, sms…")
-        ] = None,
+        consent: Purposes = None,
+        channel: Channel = None,
         limit: Limit = 100,
         cursor: str | None = None,
         if_none_match: Annotated[

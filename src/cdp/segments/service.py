@@ -26,6 +26,13 @@ SegmentReader = Annotated[Caller, Depends(require("segments:read"))]
 SegmentWriter = Annotated[Caller, Depends(require("segments:write"))]
 TagWriter = Annotated[Caller, Depends(require("tags:write"))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+PulledFields = Annotated[str | None, Query(description="email,traits.city,tags.rfm.group")]
+Purposes = Annotated[
+    str | None, Query(description="Only who granted these purposes, comma-separated.")
+]
+Channel = Annotated[
+    str | None, Query(description="The channel that they may be reached by: email, sms…")
+]
 
 EVALUATION_PATIENCE = 10.0
 """How long a request waits, in seconds, for its definition to be evaluated."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from starlette.responses import StreamingResponse
 
 from cdp.access.read_audit import note_people
@@ -19,7 +19,14 @@ from cdp.segments.member_fields import parse_fields
 from cdp.segments.members_engine import Pull
 from cdp.segments.membership_store import read_head
 from cdp.segments.purposes import list_purposes
-from cdp.segments.service import Limit, SegmentReader, Segments
+from cdp.segments.service import (
+    Channel,
+    Limit,
+    PulledFields,
+    Purposes,
+    SegmentReader,
+    Segments,
+)
 from cdp.segments.tag_history_routes import require_tag
 from cdp.segments.tag_pull import PulledValue
 from cdp.segments.tag_value_files import WRITERS, show_value
@@ -35,14 +42,10 @@ def add_values(router: APIRouter, services: Segments) -> None:
     def list_values(
         caller: SegmentReader,
         key: str,
-        fields: Annotated[str | None, Query(description="email,traits.city,tags.rfm.group")] = None,
+        fields: PulledFields = None,
         format: Format = "json",
-        consent: Annotated[
-            str | None, Query(description="Only who granted these purposes, comma-separated.")
-        ] = None,
-        channel: Annotated[
-            str | None, Query(description="The channel that they may be reached by: email, sms…")
-        ] = None,
+        consent: Purposes = None,
+        channel: Channel = None,
         limit: Limit = 100,
         cursor: str | None = None,
     ) -> dict[str, Any] | Response:
