@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cdp.accounts.account import AccountSaid, MemberSaid
 from cdp.accounts.accounts_store import PlacedAccount, write_accounts
@@ -25,20 +21,6 @@ from tests.support.committed import Batch, committing
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BUYER = MemberSaid(True, "buyer", True)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = Engine(tmp_path / "analytics.duckdb", "256MB", 2)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def feed(database: Database, engine: Engine) -> Iterator[Feed]:
-    opened = Feed(database, engine)
-    yield opened
-    opened.close()
 
 
 def tell(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,20 +22,6 @@ from cdp.storage.database import Database, driver
 from tests.support.committed import Batch, committing
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = Engine(tmp_path / "analytics.duckdb", "256MB", 2)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def feed(database: Database, engine: Engine) -> Iterator[Feed]:
-    opened = Feed(database, engine)
-    yield opened
-    opened.close()
 
 
 def add_source(batch: Batch, name: str, minutes: int | None = None) -> int:

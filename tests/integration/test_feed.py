@@ -27,20 +27,6 @@ from cdp.storage.registered_engine import registered
 from tests.support.committed import committing
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = Engine(tmp_path / "analytics.duckdb", "256MB", 2)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def feed(database: Database, engine: Engine) -> Iterator[Feed]:
-    opened = Feed(database, engine)
-    yield opened
-    opened.close()
-
-
 def _rows(engine: Engine, sql: str) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in engine.read(sql).to_pylist()]
 

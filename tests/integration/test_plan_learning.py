@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,20 +17,6 @@ from cdp.storage.database import Database, driver
 from tests.support.committed import committing
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = Engine(tmp_path / "analytics.duckdb", "256MB", 2)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def feed(database: Database, engine: Engine) -> Iterator[Feed]:
-    opened = Feed(database, engine)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -3,11 +3,7 @@ events do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cdp.analytics.engine import Engine
 from cdp.analytics.feed import Feed
@@ -18,20 +14,6 @@ from cdp.storage.database import Database
 from tests.support.committed import committing
 
 ORDER = "Order Completed"
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = Engine(tmp_path / "analytics.duckdb", "256MB", 2)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def feed(database: Database, engine: Engine) -> Iterator[Feed]:
-    opened = Feed(database, engine)
-    yield opened
-    opened.close()
 
 
 def keep(engine: Engine, *properties: str) -> None:
