@@ -7,6 +7,7 @@ words, by cnsenti, which weighs degree and negation. Which one is told by the le
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -131,9 +132,8 @@ def _load_english() -> Any:
 
 @lru_cache(maxsize=1)
 def _load_chinese() -> Any:
-    import logging
-
-    logging.getLogger("jieba").setLevel(logging.WARNING)
     from cnsenti import Sentiment
 
+    # Only now: when it is imported, jieba turns its own level to DEBUG.
+    logging.getLogger("jieba").setLevel(logging.WARNING)
     return Sentiment()
